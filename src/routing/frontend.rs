@@ -1,0 +1,125 @@
+//! What the data path needs to know of one listener.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::Balancer;
+use crate::types::counters::ServiceCounters;
+use crate::types::{IpFamily, Protocol, ServicePortName};
+
+/// By which of its addresses a Service is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum FrontendKind {
+    ClusterIp,
+    ExternalIp,
+    LoadBalancerIp,
+    NodePort,
+}
+
+/// In which network namespace a listener is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// The portal's: virtual IPs.
+    Portal,
+    /// The host's: node ports, and external or load-balancer IPs that are addresses of this host.
+    Host,
+}
+
+/// The identity of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BindKey {
+    /// Where the socket is made.
+    pub scope: Scope,
+    /// A virtual IP with its service port, or a node address (the wildcard for all of them) with a node port.
+    pub addr: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+}
+
+/// What must be routed to the portal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Capture {
+    /// A clusterIP: all of it is ours, so that a port without a Service is refused.
+    Address(IpAddr),
+    /// One service port of an external or load-balancer IP: the rest of the address is not ours.
+    Port(SocketAddr, Protocol),
+    /// A ServiceCIDR: what no Service holds there is dropped.
+    Range(IpNet),
+}
+
+/// What one listener does with a connection. Immutable; an update replaces the whole value.
+#[derive(Debug)]
+pub struct Frontend {
+    /// For logs and metrics.
+    pub kind: FrontendKind,
+    /// The ServicePort behind it, shared by all its frontends.
+    pub route: Arc<Route>,
+    /// Who gets what.
+    pub policy: SourcePolicy,
+}
+
+impl Frontend {
+    /// The endpoints that a client may be sent to. Never asked for a source that `policy.allow` excludes: the kernel
+    /// has dropped it.
+    pub fn endpoints(&self, source: IpAddr) -> &[SocketAddr] {
+        match self.policy.target(source) {
+            Target::Cluster => &self.route.cluster,
+            Target::Local => &self.route.local,
+        }
+    }
+}
+
+/// What a frontend does with a connection by its source address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourcePolicy {
+    /// Sources that are heard; all others meet silence (DROP), by a filter on the listener. None: everyone is heard.
+    pub allow: Option<Arc<[IpNet]>>,
+    /// The short cut of externalTrafficPolicy Local: local pods and this host get cluster endpoints all the same.
+    pub short_cut: Arc<[IpNet]>,
+    /// What everyone else gets.
+    pub target: Target,
+}
+
+impl SourcePolicy {
+    /// Which list of endpoints this source is served from.
+    pub fn target(&self, source: IpAddr) -> Target {
+        match self.target {
+            Target::Local if self.short_cut.iter().any(|net| net.contains(&source)) => {
+                Target::Cluster
+            }
+            target => target,
+        }
+    }
+}
+
+/// The two lists of endpoints that a ServicePort can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Target {
+    Cluster,
+    Local,
+}
+
+/// One ServicePort in one family: where its connections may go. Immutable, but for the balancer and the counters, which
+/// are shared with the Route that replaces this one when endpoints change.
+#[derive(Debug)]
+pub struct Route {
+    /// `ns/name:port`
+    pub name: ServicePortName,
+    /// IPv4 or IPv6.
+    pub family: IpFamily,
+    /// Endpoints for policy Cluster, sorted; empty where that list is not in use.
+    pub cluster: Arc<[SocketAddr]>,
+    /// Endpoints on this node for policy Local, sorted; empty where that list is not in use.
+    pub local: Arc<[SocketAddr]>,
+    /// `sessionAffinity: ClientIP` with its sliding timeout.
+    pub affinity: Option<Duration>,
+    /// Rotation, affinity and penalties.
+    pub balancer: Arc<Balancer>,
+    /// What this ServicePort has carried.
+    pub counters: Arc<ServiceCounters>,
+}

@@ -1,0 +1,12 @@
+//! Pure: from Services, endpoints and the node to what each frontend does. No I/O, no clock, no randomness.
+//!
+//! [`Table`] holds the whole state and answers both questions asked of it: what changes for the sockets when an object
+//! changes ([`Delta`]), and what happens to one connection ([`Decision`]). The live data path follows the same
+//! [`Frontend`] values, so what explain says is what a connection gets.
+
+mod balancer;
+mod frontend;
+mod table;
+
+pub use balancer::Balancer;
+pub use frontend::{BindKey, Capture, Frontend, FrontendKind, Route, Scope, SourcePolicy, Target};

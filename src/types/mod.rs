@@ -1,0 +1,22 @@
+//! The vocabulary that every layer shares: Kubernetes' names for Kubernetes' things, as parsed values.
+//!
+//! No serde, no I/O, no clock. Wire formats become these types in [`crate::wire`] and nowhere else.
+
+pub mod counters;
+pub mod cow_map;
+mod endpoints;
+mod name;
+mod node;
+mod protocol;
+mod service;
+mod snapshot;
+mod update;
+
+pub use cow_map::CowMap;
+pub use endpoints::{Conditions, Endpoint, EndpointPort, EndpointSlice, Hints, Subset};
+pub use name::{NamespacedName, ServicePortName};
+pub use node::{Node, ServiceCidr};
+pub use protocol::{IpFamily, Protocol};
+pub use service::{Service, ServicePort, ServiceType, TrafficPolicy};
+pub use snapshot::{Broadcast, Slices, Snapshot};
+pub use update::{Object, Update};

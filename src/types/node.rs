@@ -1,0 +1,47 @@
+//! Cluster-scoped objects: our Node, and ServiceCIDRs.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{NamespacedName, Object};
+
+/// A Node (core/v1); of all nodes only ours is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// `metadata.name`.
+    pub name: NamespacedName,
+    /// Label `topology.kubernetes.io/zone`.
+    pub zone: Option<Box<str>>,
+    /// `status.addresses`: InternalIPs, then ExternalIPs, in the object's order.
+    pub addresses: Box<[IpAddr]>,
+    /// `spec.podCIDRs`, else `spec.podCIDR`.
+    pub pod_cidrs: Box<[IpNet]>,
+    /// No taint `ToBeDeletedByClusterAutoscaler` and no `metadata.deletionTimestamp`: /healthz may answer 200.
+    pub eligible: bool,
+}
+
+impl Object for Node {
+    const KIND: &'static str = "Node";
+
+    fn name(&self) -> &NamespacedName {
+        &self.name
+    }
+}
+
+/// A ServiceCIDR (networking.k8s.io): ranges that clusterIPs are taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceCidr {
+    /// `metadata.name`.
+    pub name: NamespacedName,
+    /// `spec.cidrs`.
+    pub cidrs: Box<[IpNet]>,
+}
+
+impl Object for ServiceCidr {
+    const KIND: &'static str = "ServiceCIDR";
+
+    fn name(&self) -> &NamespacedName {
+        &self.name
+    }
+}

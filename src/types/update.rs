@@ -1,0 +1,26 @@
+//! What a source says.
+
+use super::NamespacedName;
+
+/// A Kubernetes object that sources deliver and stores keep.
+pub trait Object: PartialEq + Send + Sync + 'static {
+    /// `kind`, for messages.
+    const KIND: &'static str;
+
+    /// Its key within the kind.
+    fn name(&self) -> &NamespacedName;
+}
+
+/// What one source says about one kind of object; sources are independent of each other.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Update<T> {
+    /// Everything the source has: replaces all that it said before.
+    Set(Vec<T>),
+    /// A new or changed object.
+    Add(T),
+    /// The object is gone; an unknown key is no error.
+    Remove(NamespacedName),
+    /// The source cannot be read now. What it said before stays in force; before its first `Set` it counts as absent,
+    /// so that other sources are not held up for ever.
+    Unavailable,
+}

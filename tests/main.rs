@@ -1,0 +1,12 @@
+//! The integration tests: one binary, one module a subject.
+
+#![forbid(unsafe_code)]
+
+mod util;
+
+mod api;
+mod cli;
+mod config;
+mod portal;
+mod proxier;
+mod routing;
