@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::Balancer;
 use crate::types::counters::ServiceCounters;
-use crate::types::{IpFamily, Protocol, ServicePortName};
+use crate::types::{IpFamily, ServicePortName};
 
 /// By which of its addresses a Service is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,37 +18,6 @@ pub enum FrontendKind {
     ExternalIp,
     LoadBalancerIp,
     NodePort,
-}
-
-/// In which network namespace a listener is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scope {
-    /// The portal's: virtual IPs.
-    Portal,
-    /// The host's: node ports, and external or load-balancer IPs that are addresses of this host.
-    Host,
-}
-
-/// The identity of a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BindKey {
-    /// Where the socket is made.
-    pub scope: Scope,
-    /// A virtual IP with its service port, or a node address (the wildcard for all of them) with a node port.
-    pub addr: SocketAddr,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-}
-
-/// What must be routed to the portal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Capture {
-    /// A clusterIP: all of it is ours, so that a port without a Service is refused.
-    Address(IpAddr),
-    /// One service port of an external or load-balancer IP: the rest of the address is not ours.
-    Port(SocketAddr, Protocol),
-    /// A ServiceCIDR: what no Service holds there is dropped.
-    Range(IpNet),
 }
 
 /// What one listener does with a connection. Immutable; an update replaces the whole value.

@@ -8,5 +8,6 @@ mod balancer;
 mod frontend;
 mod table;
 
+pub use crate::types::{BindKey, Capture, Scope};
 pub use balancer::Balancer;
-pub use frontend::{BindKey, Capture, Frontend, FrontendKind, Route, Scope, SourcePolicy, Target};
+pub use frontend::{Frontend, FrontendKind, Route, SourcePolicy, Target};

@@ -2,6 +2,7 @@
 //!
 //! No serde, no I/O, no clock. Wire formats become these types in [`crate::wire`] and nowhere else.
 
+mod binding;
 pub mod counters;
 pub mod cow_map;
 mod endpoints;
@@ -12,6 +13,7 @@ mod service;
 mod snapshot;
 mod update;
 
+pub use binding::{BindKey, Capture, Scope};
 pub use cow_map::CowMap;
 pub use endpoints::{Conditions, Endpoint, EndpointPort, EndpointSlice, Hints, Subset};
 pub use name::{NamespacedName, ServicePortName};
