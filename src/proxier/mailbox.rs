@@ -1,0 +1,172 @@
+//! How a worker is spoken to, and what workers share.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use mio::Waker;
+
+use super::Change;
+use super::listeners::OwnSockets;
+use crate::routing::Frontend;
+use crate::types::Protocol;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Message {
+    /// Listeners come, change and go; one allocation for all workers.
+    Changes(Arc<[Change]>),
+    /// A connection that another worker accepted while it had more than its share.
+    Accepted(Accepted),
+    /// Close every listener.
+    StopAccepting,
+    /// Return from the loop; sessions end with the thread.
+    Shutdown,
+}
+
+/// A client's connection that has no session yet.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The client's socket.
+    pub socket: OwnedFd,
+    /// Its address.
+    pub client: SocketAddr,
+    /// Where it may go.
+    pub frontend: Arc<Frontend>,
+    /// When it was accepted.
+    pub at: Instant,
+}
+
+/// One worker's end of [`Shared`].
+#[derive(Debug)]
+struct Mailbox {
+    messages: Mutex<Vec<Message>>,
+    waker: Waker,
+    load: Load,
+}
+
+/// Sessions of one worker. On a cache line of its own: every worker writes its own at each connection.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Load(AtomicUsize);
+
+/// What workers and the [`super::Proxier`] share.
+#[derive(Debug)]
+pub struct Shared {
+    mailboxes: Box<[Mailbox]>,
+    own: RwLock<OwnSockets>,
+    idle: (Mutex<()>, Condvar),
+}
+
+impl Shared {
+    /// One mailbox for each waker.
+    pub fn new(wakers: Vec<Waker>) -> Self {
+        let mailboxes = wakers.into_iter().map(|waker| Mailbox {
+            messages: Mutex::default(),
+            waker,
+            load: Load::default(),
+        });
+        Self {
+            mailboxes: mailboxes.collect(),
+            own: RwLock::default(),
+            idle: Default::default(),
+        }
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// Puts a message into a worker's mailbox; wakes it unless an earlier message has and is still unread.
+    pub fn send(&self, worker: usize, message: Message) {
+        let Some(mailbox) = self.mailboxes.get(worker) else {
+            return;
+        };
+        let mut messages = lock(&mailbox.messages);
+        messages.push(message);
+        let first = messages.len() == 1;
+        drop(messages);
+        if first {
+            if let Err(error) = mailbox.waker.wake() {
+                log::error!("cannot wake worker-{worker}: {error}");
+            }
+        }
+    }
+
+    /// Moves a worker's messages into `into`, which keeps its capacity between calls.
+    pub fn receive(&self, worker: usize, into: &mut Vec<Message>) {
+        if let Some(mailbox) = self.mailboxes.get(worker) {
+            into.append(&mut lock(&mailbox.messages));
+        }
+    }
+
+    /// Keeps the set of our own sockets up to date.
+    pub fn note(&self, changes: &[Change]) {
+        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        changes.iter().for_each(|change| own.note(change));
+    }
+
+    /// A connection from us to this endpoint would come back to us.
+    pub fn is_own(&self, endpoint: SocketAddr, protocol: Protocol) -> bool {
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        own.contains(endpoint, protocol)
+    }
+
+    /// A worker has one session more.
+    pub fn session_began(&self, worker: usize) {
+        if let Some(mailbox) = self.mailboxes.get(worker) {
+            mailbox.load.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A worker has one session less.
+    pub fn session_ended(&self, worker: usize) {
+        let Some(mailbox) = self.mailboxes.get(worker) else {
+            return;
+        };
+        // The lock makes the waiter see either this count or the notification.
+        if mailbox.load.0.fetch_sub(1, Ordering::AcqRel) == 1 {
+            drop(lock(&self.idle.0));
+            self.idle.1.notify_all();
+        }
+    }
+
+    /// The worker with the fewest sessions, and how many fewer it has than this one.
+    pub fn least_loaded(&self, than: usize) -> (usize, usize) {
+        let load = |m: &Mailbox| m.load.0.load(Ordering::Relaxed);
+        let own = self.mailboxes.get(than).map_or(0, load);
+        let loads = self.mailboxes.iter().map(load).enumerate();
+        match loads.min_by_key(|(_, load)| *load) {
+            Some((worker, load)) => (worker, own.saturating_sub(load)),
+            None => (than, 0),
+        }
+    }
+
+    /// Sessions of all workers.
+    pub fn active(&self) -> usize {
+        let load = |m: &Mailbox| m.load.0.load(Ordering::Acquire);
+        self.mailboxes.iter().map(load).sum()
+    }
+
+    /// Waits until no worker has a session; false at the deadline.
+    pub fn wait_idle(&self, deadline: Instant) -> bool {
+        let mut guard = lock(&self.idle.0);
+        while self.active() > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let woken = self.idle.1.wait_timeout(guard, left);
+            guard = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+/// A panic of another thread ends the process anyway (release) or fails its own test.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
