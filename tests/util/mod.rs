@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub mod netns;
 pub mod rng;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,220 @@
+//! Network namespaces for tests: `client` -- `node` -- `backend`, joined by veth pairs, gone on drop.
+//!
+//! Everything happens through `ip` and one thread per piece of work, so tests may run in parallel. Needs root:
+//! a test starts with `let Some(net) = Net::new() else { return };`.
+
+use std::fs;
+use std::io;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use nix::sched::{CloneFlags, setns};
+
+static COUNTER: AtomicUsize = AtomicUsize::new(0);
+
+/// A named network namespace (`/run/netns/<name>`) with `lo` up.
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// Makes one; None (and a line that says so) where we may not.
+    pub fn new(role: &str) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("left out: needs root to make network namespaces");
+            return None;
+        }
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pt{}-{number}-{role}", std::process::id());
+        let made = Command::new("ip").args(["netns", "add", &name]).output();
+        match made {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => {
+                eprintln!(
+                    "left out: no network namespaces: {}",
+                    text(&output.stderr).trim()
+                );
+                return None;
+            }
+            Err(error) => {
+                eprintln!("left out: cannot run ip: {error}");
+                return None;
+            }
+        }
+        let namespace = Self { name };
+        namespace.ip("link set lo up");
+        Some(namespace)
+    }
+
+    /// The name under `/run/netns`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `/run/netns/<name>`
+    pub fn path(&self) -> String {
+        format!("/run/netns/{}", self.name)
+    }
+
+    /// Runs `ip <words>` inside and returns what it printed; panics if it fails.
+    #[track_caller]
+    pub fn ip(&self, words: &str) -> String {
+        let output = self.try_ip(words);
+        assert!(
+            output.status.success(),
+            "ip {words} in {}: {}",
+            self.name,
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    /// Runs `ip <words>` inside; a failure is the caller's to judge.
+    pub fn try_ip(&self, words: &str) -> Output {
+        Command::new("ip")
+            .args(["-n", &self.name])
+            .args(words.split_whitespace())
+            .output()
+            .expect("ip runs")
+    }
+
+    /// A command that will run inside (through `ip netns exec`, which execs: the child's pid is the program's).
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
+    /// Runs a closure on a thread inside and waits for it. Sockets made there stay in the namespace and may be
+    /// returned; a panic inside is a panic here.
+    #[track_caller]
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let path = self.path();
+        let result = thread::scope(|scope| {
+            scope
+                .spawn(move || {
+                    enter(&path);
+                    work()
+                })
+                .join()
+        });
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Starts a closure on a thread inside.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let path = self.path();
+        thread::spawn(move || {
+            enter(&path);
+            work()
+        })
+    }
+
+    /// Writes a setting under /proc/sys inside (`net/ipv4/ip_forward`).
+    pub fn sysctl(&self, path: &str, value: &str) -> io::Result<()> {
+        self.run(|| fs::write(format!("/proc/sys/{path}"), value))
+    }
+
+    /// Joins two namespaces by a veth pair with these names, both ends up; in-kernel, nothing appears elsewhere.
+    pub fn join(&self, link: &str, other: &Self, peer: &str) {
+        self.ip(&format!(
+            "link add {link} type veth peer name {peer} netns {}",
+            other.name
+        ));
+        self.ip(&format!("link set {link} up"));
+        other.ip(&format!("link set {peer} up"));
+    }
+
+    /// Adds an address (with prefix length), usable at once.
+    pub fn address(&self, link: &str, address: &str) {
+        let nodad = if address.contains(':') { " nodad" } else { "" };
+        self.ip(&format!("address add {address} dev {link}{nodad}"));
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .output();
+    }
+}
+
+/// The usual three, with routes among them and forwarding on the node, IPv4 and IPv6.
+///
+/// ```text
+/// client eth0 10.91.0.2, fd91::2 -- node client0 10.91.0.1, fd91::1
+/// node backend0 10.92.0.1, fd92::1 -- backend eth0 10.92.0.2 to .9, fd92::2 to ::9
+/// ```
+pub struct Net {
+    /// Where portico runs.
+    pub node: Namespace,
+    /// Where connections come from; its default route is the node.
+    pub client: Namespace,
+    /// Where endpoints are; its default route is the node.
+    pub backend: Namespace,
+}
+
+impl Net {
+    /// The client's address.
+    pub const CLIENT: &str = "10.91.0.2";
+    /// The node's address on the client's side.
+    pub const NODE: &str = "10.91.0.1";
+    /// The first of the backend's eight addresses.
+    pub const BACKEND: &str = "10.92.0.2";
+    /// The client's address.
+    pub const CLIENT6: &str = "fd91::2";
+    /// The node's address on the client's side.
+    pub const NODE6: &str = "fd91::1";
+    /// The first of the backend's eight addresses.
+    pub const BACKEND6: &str = "fd92::2";
+
+    /// Makes them; None (and a line that says so) where we may not.
+    pub fn new() -> Option<Self> {
+        let (node, client, backend) = (
+            Namespace::new("node")?,
+            Namespace::new("client")?,
+            Namespace::new("backend")?,
+        );
+        node.join("client0", &client, "eth0");
+        node.join("backend0", &backend, "eth0");
+        node.address("client0", "10.91.0.1/24");
+        node.address("client0", "fd91::1/64");
+        node.address("backend0", "10.92.0.1/24");
+        node.address("backend0", "fd92::1/64");
+        client.address("eth0", "10.91.0.2/24");
+        client.address("eth0", "fd91::2/64");
+        for host in 2..10 {
+            backend.address("eth0", &format!("10.92.0.{host}/24"));
+            backend.address("eth0", &format!("fd92::{host}/64"));
+        }
+        for (namespace, net) in [(&client, 91), (&backend, 92)] {
+            namespace.ip(&format!("route add default via 10.{net}.0.1"));
+            namespace.ip(&format!("-6 route add default via fd{net}::1"));
+        }
+        for setting in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            if let Err(error) = node.sysctl(setting, "1") {
+                eprintln!("left out: cannot set {setting}: {error}");
+                return None;
+            }
+        }
+        Some(Self {
+            node,
+            client,
+            backend,
+        })
+    }
+}
+
+fn enter(path: &str) {
+    let file = fs::File::open(path).expect("the namespace exists");
+    setns(file, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
