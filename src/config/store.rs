@@ -1,0 +1,194 @@
+//! What every source says about one kind of object, and the one state that follows from it. Pure: `now` is an argument.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::kind::{Edit, Endpoints, Kind, Nodes, ServiceCidrs, Services};
+use crate::types::{Broadcast, CowMap, NamespacedName, Object, Snapshot, Update};
+
+/// Services by key.
+pub type ServiceStore = Store<Services>;
+/// The slices of each Service.
+pub type EndpointsStore = Store<Endpoints>;
+/// Nodes by name.
+pub type NodeStore = Store<Nodes>;
+/// ServiceCIDRs by name.
+pub type ServiceCidrStore = Store<ServiceCidrs>;
+
+/// How long the first snapshot waits for a source that says nothing once another one has spoken.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Merges what several sources say about one kind. Where two of them have the same key, the one configured first wins.
+///
+/// One source's silence, failure or end never changes what another one said.
+pub struct Store<K: Kind> {
+    sources: Vec<Source<K::Object>>,
+    view: CowMap<NamespacedName, K::Value>,
+    /// Keys that may differ from what was told last.
+    dirty: HashSet<NamespacedName>,
+    told: Snapshot<K::Value>,
+    synced: bool,
+    started: Instant,
+}
+
+struct Source<T> {
+    objects: HashMap<NamespacedName, Arc<T>>,
+    delivered: bool,
+    ended: bool,
+}
+
+impl<K: Kind> Store<K> {
+    /// A store for this many sources; a source's index is its rank.
+    pub fn new(sources: usize, now: Instant) -> Self {
+        let source = || Source {
+            objects: HashMap::new(),
+            delivered: false,
+            ended: false,
+        };
+        Self {
+            sources: std::iter::repeat_with(source).take(sources).collect(),
+            view: CowMap::default(),
+            dirty: HashSet::new(),
+            told: Snapshot::default(),
+            synced: false,
+            started: now,
+        }
+    }
+
+    /// Takes in what a source says.
+    pub fn apply(&mut self, source: usize, update: Update<K::Object>) {
+        let Some(teller) = self.sources.get_mut(source) else {
+            return;
+        };
+        let edits = match update {
+            Update::Set(objects) => {
+                teller.delivered = true;
+                teller.replace(objects)
+            }
+            Update::Add(object) => teller.add(object).into_iter().collect(),
+            Update::Remove(key) => teller.remove(&key).into_iter().collect(),
+            // Nothing it said is taken back, and whether it is waited for depends on what it delivered alone.
+            Update::Unavailable => Vec::new(),
+        };
+        let edits = self.visible(source, edits);
+        self.dirty.extend(K::merge(&mut self.view, edits));
+    }
+
+    /// A source will say nothing any more. Its objects stay; it is not waited for.
+    pub fn end(&mut self, source: usize) {
+        if let Some(source) = self.sources.get_mut(source) {
+            source.ended = true;
+        }
+    }
+
+    /// What has become different since the last call; None if nothing has. Keys that changed and changed back are not told.
+    pub fn take(&mut self, now: Instant) -> Option<Broadcast<K::Value>> {
+        self.synced = self.synced || self.received_whole(now);
+        let (view, told) = (&self.view, &self.told.objects);
+        let dirty = self.dirty.drain();
+        let changed: Vec<NamespacedName> =
+            dirty.filter(|key| view.get(key) != told.get(key)).collect();
+        // The burst of a first list must not keep its room.
+        self.dirty.shrink_to(64);
+        if changed.is_empty() && self.synced == self.told.synced {
+            return None;
+        }
+        self.told = Snapshot {
+            objects: self.view.clone(),
+            synced: self.synced,
+        };
+        Some(Broadcast {
+            snapshot: self.told.clone(),
+            changed,
+        })
+    }
+
+    /// When [`take`](Self::take) may have something to tell without any further update.
+    pub fn deadline(&self) -> Option<Instant> {
+        let waiting = !self.synced && self.sources.iter().any(|source| source.delivered);
+        waiting.then(|| self.started + PATIENCE)
+    }
+
+    /// Ranks of the sources that have not delivered.
+    pub fn absent(&self) -> impl Iterator<Item = usize> {
+        let sources = self.sources.iter().enumerate();
+        sources.filter_map(|(rank, source)| (!source.delivered).then_some(rank))
+    }
+
+    /// One source must have delivered; the others must have delivered too, or have been given the time.
+    fn received_whole(&self, now: Instant) -> bool {
+        let patient = now < self.started + PATIENCE;
+        let waited_for = |source: &Source<_>| !source.delivered && !source.ended && patient;
+        self.sources.iter().any(|source| source.delivered) && !self.sources.iter().any(waited_for)
+    }
+
+    /// What edits of one source's objects mean for the merged state.
+    fn visible(&self, source: usize, edits: Vec<Edit<K::Object>>) -> Vec<Edit<K::Object>> {
+        if self.sources.len() == 1 {
+            return edits;
+        }
+        let (before, after) = self.sources.split_at(source);
+        let visible = |edit: Edit<K::Object>| {
+            let key = edit.old.as_ref().or(edit.new.as_ref())?.name();
+            if before.iter().any(|other| other.objects.contains_key(key)) {
+                return None;
+            }
+            let others = after.iter().skip(1);
+            let below = others.filter_map(|other| other.objects.get(key)).next();
+            Some(Edit {
+                old: edit.old.as_ref().or(below).cloned(),
+                new: edit.new.as_ref().or(below).cloned(),
+            })
+        };
+        edits.into_iter().filter_map(visible).collect()
+    }
+}
+
+impl<T: Object> Source<T> {
+    /// Objects that are equal to what is kept are dropped one by one, so that a list that says nothing new never doubles
+    /// what is kept for longer than it takes to go through it.
+    fn replace(&mut self, objects: Vec<T>) -> Vec<Edit<T>> {
+        let mut gone = std::mem::take(&mut self.objects);
+        self.objects.reserve(objects.len());
+        let mut edits = Vec::new();
+        for object in objects {
+            if let Some((key, kept)) = gone.remove_entry(object.name()) {
+                self.objects.insert(key, kept);
+            }
+            edits.extend(self.add(object));
+        }
+        let removed = gone.into_values().map(|old| Edit {
+            old: Some(old),
+            new: None,
+        });
+        edits.extend(removed);
+        edits
+    }
+
+    fn add(&mut self, object: T) -> Option<Edit<T>> {
+        if self
+            .objects
+            .get(object.name())
+            .is_some_and(|kept| **kept == object)
+        {
+            return None;
+        }
+        // Removed first: a map keeps the key it has, and two copies of a name are one too many.
+        let old = self.objects.remove(object.name());
+        let new = Arc::new(object);
+        self.objects.insert(new.name().clone(), new.clone());
+        Some(Edit {
+            old,
+            new: Some(new),
+        })
+    }
+
+    fn remove(&mut self, key: &NamespacedName) -> Option<Edit<T>> {
+        let old = self.objects.remove(key)?;
+        Some(Edit {
+            old: Some(old),
+            new: None,
+        })
+    }
+}
