@@ -50,7 +50,16 @@ pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
             return Ok(values);
         }
     }
-    Loader::default().load(text)
+    Ok(Loader::default().load(text)?.0)
+}
+
+/// As [`documents`], but a key that appears twice is no error: its last value counts, and it is among the complaints.
+pub fn documents_lenient(text: &str) -> Result<(Vec<Value>, Vec<YamlError>), YamlError> {
+    let loader = Loader {
+        lenient: true,
+        ..Loader::default()
+    };
+    loader.load(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 /// Builds the values from the parser's events.
@@ -64,6 +73,9 @@ struct Loader {
     /// The value of each anchor, with its number of nodes.
     anchors: HashMap<usize, (Value, usize)>,
     aliased: usize,
+    /// Duplicate keys are complaints, not errors.
+    lenient: bool,
+    complaints: Vec<YamlError>,
 }
 
 /// A collection that has begun.
@@ -83,13 +95,13 @@ enum Content {
 }
 
 impl Loader {
-    fn load(mut self, text: &str) -> Result<Vec<Value>, YamlError> {
+    fn load(mut self, text: &str) -> Result<(Vec<Value>, Vec<YamlError>), YamlError> {
         let mut parser = Parser::new(StrInput::new(text));
         while let Some(event) = parser.next_event() {
             let (event, span) = event.map_err(|error| self.scan_error(&error))?;
             self.event(event, span)?;
         }
-        Ok(self.documents)
+        Ok((self.documents, self.complaints))
     }
 
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
@@ -177,12 +189,11 @@ impl Loader {
                 merged,
             }) => match key.take() {
                 None => match key_text(value) {
-                    Some(text) if text != "<<" && entries.contains_key(&text) => {
-                        Some(format!("the key {text:?} appears twice"))
-                    }
                     Some(text) => {
+                        let twice = text != "<<" && entries.contains_key(&text);
+                        let problem = twice.then(|| format!("the key {text:?} appears twice"));
                         *key = Some(text);
-                        None
+                        problem
                     }
                     None => Some("a key must be a scalar".to_string()),
                 },
@@ -196,7 +207,19 @@ impl Loader {
                 }
             },
         };
-        problem.map_or(Ok(()), |problem| Err(self.error(span, problem)))
+        match problem.map(|problem| self.error(span, problem)) {
+            // Only the duplicate keeps what it names; a key that is no scalar leaves nothing to go on with.
+            Some(error) if self.lenient && self.has_key() => self.complaints.push(error),
+            Some(error) => return Err(error),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// A key waits for its value.
+    fn has_key(&self) -> bool {
+        let content = self.open.last().map(|open| &open.content);
+        matches!(content, Some(Content::Mapping { key: Some(_), .. }))
     }
 
     fn error(&self, span: Span, message: impl Into<String>) -> YamlError {
@@ -401,6 +424,22 @@ mod tests {
         let error = documents("a: [1, 2\nb: 3").expect_err("an open bracket");
         assert_eq!((error.document, error.line), (1, 2), "{error}");
         check_error("? [a]\n: 1\n", "line 1: a key must be a scalar");
+    }
+
+    #[test]
+    fn leniently_the_last_of_two_keys_counts() {
+        let (documents, complaints) =
+            documents_lenient("a: 1\nb: {c: 1, c: 2}\na: 3\n").expect("lenient");
+        assert_eq!(documents, [json!({"a": 3, "b": {"c": 2}})]);
+        let complaints: Vec<String> = complaints.iter().map(YamlError::to_string).collect();
+        assert_eq!(
+            complaints,
+            [
+                "line 2: the key \"c\" appears twice",
+                "line 3: the key \"a\" appears twice"
+            ]
+        );
+        assert!(documents_lenient("? [a]\n: 1\n").is_err());
     }
 
     #[test]
