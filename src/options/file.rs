@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::wire::yaml;
+
 use super::table::{Draft, Setting, settings};
 
 /// The only version there is.
@@ -11,7 +13,9 @@ pub(super) const KIND: &str = "KubeProxyConfiguration";
 /// Puts the file's values over the draft's defaults. What strict decoding would refuse comes back as warnings; what no
 /// decoding can use, as errors.
 pub(super) fn apply(text: &str, draft: &mut Draft) -> Result<Vec<String>, Vec<String>> {
-    let mut documents = documents(text).map_err(|error| vec![error])?.into_iter();
+    let (documents, twice) =
+        yaml::documents_lenient(text).map_err(|error| vec![error.to_string()])?;
+    let mut documents = documents.into_iter();
     let document = documents.next().unwrap_or(Value::Null);
     let Value::Object(mut root) = document else {
         return Err(vec![format!("expected a {KIND}, found no mapping")]);
@@ -25,15 +29,17 @@ pub(super) fn apply(text: &str, draft: &mut Draft) -> Result<Vec<String>, Vec<St
         }
     }
     let mut unknown = Vec::new();
+    let mut unstrict: Vec<String> = twice.iter().map(ToString::to_string).collect();
     walk("", &Value::Object(root), draft, &mut unknown, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }
     let mut warnings = Vec::new();
-    if !unknown.is_empty() {
+    unstrict.extend(unknown.iter().map(|path| format!("unknown field {path}")));
+    if !unstrict.is_empty() {
         warnings.push(format!(
-            "using lenient decoding as strict decoding failed: unknown fields {}",
-            unknown.join(", ")
+            "using lenient decoding as strict decoding failed: {}",
+            unstrict.join(", ")
         ));
     }
     if documents.next().is_some() {
@@ -88,12 +94,6 @@ fn set(setting: &Setting, value: &Value, draft: &mut Draft) -> Result<(), &'stat
         (setting.slot)(draft).set_json(&before)?;
     }
     Ok(())
-}
-
-fn documents(text: &str) -> Result<Vec<Value>, String> {
-    serde_json::from_str(text)
-        .map(|value| vec![value])
-        .map_err(|error| error.to_string())
 }
 
 /// The configuration as the file would have it.

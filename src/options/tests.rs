@@ -307,8 +307,21 @@ fn a_file_with_unknown_fields_is_decoded_leniently() {
     assert_eq!(
         warnings,
         [
-            "/config: using lenient decoding as strict decoding failed: unknown fields iptables.colour, new",
+            "/config: using lenient decoding as strict decoding failed: unknown field iptables.colour, unknown field new",
             "iptables.masqueradeBit has no effect: portico writes no packet filter rules",
+        ]
+    );
+}
+
+#[test]
+fn a_field_that_appears_twice_has_its_last_value() {
+    let text = "kind: KubeProxyConfiguration\napiVersion: kubeproxy.config.k8s.io/v1alpha1\nmode: ipvs\nmode: ''\n";
+    let (options, warnings) = run_with(&["--config=/config"], text);
+    assert_eq!(options.mode, Mode::Userspace);
+    assert_eq!(
+        warnings,
+        [
+            "/config: using lenient decoding as strict decoding failed: line 4: the key \"mode\" appears twice"
         ]
     );
 }
@@ -478,6 +491,9 @@ fn what_is_written_reads_back_the_same() {
     let (after, _) = run_with(&["--config=/config"], &before.effective.to_string());
     assert_eq!(before.effective, after.effective);
     let yaml = file::to_yaml(&before.effective);
+    let (again, warnings) = run_with(&["--config=/config"], &yaml);
+    assert_eq!(again.effective, before.effective);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
     for line in [
         "kind: KubeProxyConfiguration\n",
         "oomScoreAdj: -5\n",
