@@ -119,10 +119,14 @@ impl Namespace {
         self.run(|| fs::write(format!("/proc/sys/{path}"), value))
     }
 
-    /// Joins two namespaces by a veth pair with these names, both ends up; in-kernel, nothing appears elsewhere.
+    /// Joins two namespaces by a veth pair with these names, both ends up; nothing appears elsewhere.
+    ///
+    /// The ends have different indexes on purpose: with equal ones the kernel takes the link for a plain device, and
+    /// is in no hurry (up to a second) to notice that it is up.
     pub fn join(&self, link: &str, other: &Self, peer: &str) {
+        let index = 100 + COUNTER.fetch_add(1, Ordering::Relaxed);
         self.ip(&format!(
-            "link add {link} type veth peer name {peer} netns {}",
+            "link add {link} index {index} type veth peer name {peer} netns {}",
             other.name
         ));
         self.ip(&format!("link set {link} up"));
@@ -133,6 +137,19 @@ impl Namespace {
     pub fn address(&self, link: &str, address: &str) {
         let nodad = if address.contains(':') { " nodad" } else { "" };
         self.ip(&format!("address add {address} dev {link}{nodad}"));
+    }
+
+    /// Makes `address` a permanent neighbour: IPv6 would take two seconds to find it on a link that is just up.
+    fn knows(&self, address: &str, link: &str, other: &Self, other_link: &str) {
+        let shown = other.ip(&format!("-o link show dev {other_link}"));
+        let mac = shown
+            .split_whitespace()
+            .skip_while(|word| *word != "link/ether")
+            .nth(1)
+            .expect("a veth has a MAC");
+        self.ip(&format!(
+            "neigh replace {address} dev {link} lladdr {mac} nud permanent"
+        ));
     }
 }
 
@@ -182,17 +199,16 @@ impl Net {
         );
         node.join("client0", &client, "eth0");
         node.join("backend0", &backend, "eth0");
-        node.address("client0", "10.91.0.1/24");
-        node.address("client0", "fd91::1/64");
-        node.address("backend0", "10.92.0.1/24");
-        node.address("backend0", "fd92::1/64");
-        client.address("eth0", "10.91.0.2/24");
-        client.address("eth0", "fd91::2/64");
-        for host in 2..10 {
-            backend.address("eth0", &format!("10.92.0.{host}/24"));
-            backend.address("eth0", &format!("fd92::{host}/64"));
-        }
-        for (namespace, net) in [(&client, 91), (&backend, 92)] {
+        for (namespace, net, link) in [(&client, 91, "client0"), (&backend, 92, "backend0")] {
+            node.address(link, &format!("10.{net}.0.1/24"));
+            node.address(link, &format!("fd{net}::1/64"));
+            let hosts = if net == 91 { 2..3 } else { 2..10 };
+            for host in hosts {
+                namespace.address("eth0", &format!("10.{net}.0.{host}/24"));
+                namespace.address("eth0", &format!("fd{net}::{host}/64"));
+                node.knows(&format!("fd{net}::{host}"), link, namespace, "eth0");
+            }
+            namespace.knows(&format!("fd{net}::1"), "eth0", &node, link);
             namespace.ip(&format!("route add default via 10.{net}.0.1"));
             namespace.ip(&format!("-6 route add default via fd{net}::1"));
         }
