@@ -1,4 +1,63 @@
-//! portico: a userspace Kubernetes service proxy.
+//! portico: a userspace Kubernetes service proxy in one small static binary.
+//!
+//! It does kube-proxy's job on nodes without netfilter, conntrack, IPVS or eBPF: Services become reachable because their
+//! addresses are routed to sockets of ours, and two event loops carry the bytes.
+//!
+//! # The pipeline
+//!
+//! Data flows one way. The names are those of Kubernetes' own `pkg/proxy/config`.
+//!
+//! ```text
+//!  apiserver ══ list, watch (JSON) ══▶ api::Reflector ───┐ Update{Set,Add,Remove,Unavailable}
+//!  manifests (files, directories)  ══▶ config::FileSource┤ one named channel per source
+//!                                                        ▼
+//!                      config::Mux ─▶ ServiceStore   ─▶ Broadcaster ─┐   merge thread: ServiceConfig
+//!                      config::Mux ─▶ EndpointsStore ─▶ Broadcaster ─┤   merge thread: EndpointsConfig
+//!                      (Node and ServiceCIDR objects the same way)   │   snapshot + changed keys, latest wins
+//!                                                                    ▼
+//!                         app::sync ── routing::Table ─▶ Delta ──▶ portal (routes, sockets)
+//!                                                                    │ Arc<Socket>, Arc<Frontend>
+//!  clients ◀══ TCP, UDP ══▶ proxier (mio event loops) ◀─ mailbox, Waker ┘      health, metrics, control
+//! ```
+//!
+//! # The threads
+//!
+//! | name | count | waits for | tells |
+//! |---|---|---|---|
+//! | `portico` | 1 | signals | everyone, by stopping them in order |
+//! | `svc-reflector`, `eps-reflector`, `node-reflector`, `cidr-reflector` | 1 each, with an apiserver | the watch's next line | its Mux channel |
+//! | `manifests` | 1 for each `--manifests` | inotify | all four Mux channels |
+//! | `svc-merge`, `eps-merge`, `node-merge`, `cidr-merge` | 1 each | its Mux channels | its listeners |
+//! | `sync` | 1 | snapshots, the portal's events, explain requests, retries | portal, proxier, health |
+//! | `portal-ns` | 1, netns portal | requests for sockets | whoever asked |
+//! | `portal-watch` | 1, netns and host portals | rtnetlink | `sync` |
+//! | `worker-N` | `--workers` | epoll | - |
+//! | `health` | 1 | epoll | - |
+//! | `control` | 1 | the control socket | `sync` |
+//!
+//! A disconnected channel is shutdown: no flag is polled. Nothing wakes up while nothing happens.
+//!
+//! # The layers
+//!
+//! Imports point down this list; modules on one line are siblings and never import each other. `tests/tidy.rs` holds it.
+//!
+//! 1. [`app`] knows everyone and connects them.
+//! 2. [`api`], [`config`], [`portal`], [`proxier`], [`health`], [`control`], [`options`].
+//! 3. [`wire`] (the only serde derives of API objects; used by api, config's sources and options),
+//!    [`routing`] (pure decisions; used by proxier and app).
+//! 4. [`types`]: no serde, no I/O, no clock.
+//!
+//! # Invariants
+//!
+//! - Nothing is opened or closed before services and endpoints have both been received whole; afterwards the absence of
+//!   the apiserver closes nothing. (`tests/pipeline.rs`)
+//! - One source's failure never touches what another said; one bad object costs that object. (`tests/config.rs`, `tests/api.rs`)
+//! - A listener exists exactly for frontends that have somewhere to send a connection, or that owe silence: a REJECT is the
+//!   kernel's own. (`tests/routing.rs`, `tests/portal.rs`)
+//! - Explain and the data path read the same [`routing::Frontend`] values. (`tests/routing.rs`)
+//! - What portico adds to the kernel carries its mark: link `vethportico`, routes and rules of protocol 112. (`tests/portal.rs`)
+//! - No panic on anything that a client, an endpoint, a file or the apiserver sends; a panic is a bug and aborts the
+//!   process. (`panic = "abort"` in Cargo.toml)
 
 #![forbid(unsafe_code)]
 
