@@ -10,7 +10,7 @@ use super::{BindKey, Capture, Frontend, NodePortAddresses};
 use crate::types::{NamespacedName, Node, Service, Slices, Snapshot};
 
 /// What the user has set, as far as routing is concerned.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Our Node's name, as `nodeName` of endpoints has it; empty if unknown (then no endpoint is local).
     pub node_name: Arc<str>,
@@ -26,6 +26,21 @@ pub struct Settings {
     pub service_proxy_name: Option<Box<str>>,
     /// What the portal can do.
     pub virtual_ips: VirtualIps,
+}
+
+impl Default for Settings {
+    /// What kube-proxy does when told nothing.
+    fn default() -> Self {
+        Self {
+            node_name: Arc::default(),
+            node_ip: None,
+            detect_local: DetectLocal::default(),
+            nodeport_addresses: NodePortAddresses::default(),
+            localhost_nodeports: true,
+            service_proxy_name: None,
+            virtual_ips: VirtualIps::default(),
+        }
+    }
 }
 
 /// How connections of local pods are told from others; only external traffic of policy Local asks.

@@ -20,6 +20,18 @@ pub enum FrontendKind {
     NodePort,
 }
 
+impl FrontendKind {
+    /// As explain and the logs name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "clusterIP",
+            Self::ExternalIp => "externalIP",
+            Self::LoadBalancerIp => "loadBalancerIP",
+            Self::NodePort => "nodePort",
+        }
+    }
+}
+
 /// What one listener does with a connection. Immutable; an update replaces the whole value.
 #[derive(Debug)]
 pub struct Frontend {
@@ -54,6 +66,12 @@ pub struct SourcePolicy {
 }
 
 impl SourcePolicy {
+    /// Whether this source is heard at all.
+    pub fn allows(&self, source: IpAddr) -> bool {
+        let contains = |nets: &Arc<[IpNet]>| nets.iter().any(|net| net.contains(&source));
+        self.allow.as_ref().is_none_or(contains)
+    }
+
     /// Which list of endpoints this source is served from.
     pub fn target(&self, source: IpAddr) -> Target {
         match self.target {

@@ -1,18 +1,26 @@
 //! Pure: from Services, endpoints and the node to what each frontend does. No I/O, no clock, no randomness.
 //!
 //! [`Table`] holds the whole state and answers both questions asked of it: what changes for the sockets when an object
-//! changes ([`Delta`]), and what happens to one connection (a `Decision`). The live data path follows the same
+//! changes ([`Delta`]), and what happens to one connection ([`Decision`]). The live data path follows the same
 //! [`Frontend`] values, so what explain says is what a connection gets.
 
 mod balancer;
+pub mod categorize;
+mod collect;
+mod context;
+mod decide;
 mod delta;
+mod entry;
 pub mod explain;
 mod frontend;
+mod index;
 mod nodeport_addresses;
+mod policy;
 mod table;
 
 pub use crate::types::{BindKey, Capture, Scope};
 pub use balancer::Balancer;
+pub use decide::{Decision, Verdict};
 pub use delta::{Delta, DetectLocal, HealthCheck, Inputs, Problem, Settings, VirtualIps};
 pub use explain::{ExplainRequest, Flow, OutputFormat, Query};
 pub use frontend::{Frontend, FrontendKind, Route, SourcePolicy, Target};

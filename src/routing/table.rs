@@ -1,25 +1,43 @@
-//! The whole routing state.
+//! The whole routing state, and how it follows the cluster's.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{BindKey, Delta, Frontend, Inputs, Settings};
-use crate::types::NamespacedName;
+use super::context::Context;
+use super::entry::Entry;
+use super::index::{Index, Journal};
+use super::nodeport_addresses::NodePortIps;
+use super::{BindKey, Capture, Delta, Frontend, Inputs, Problem, Route, Settings};
+use crate::types::{IpFamily, NamespacedName};
 
 /// The whole routing state: what every address and port leads to.
 #[derive(Debug)]
 pub struct Table {
-    settings: Settings,
+    pub(super) settings: Settings,
+    pub(super) context: Context,
+    pub(super) entries: HashMap<NamespacedName, Entry>,
+    pub(super) index: Index,
 }
 
 impl Table {
     /// An empty table.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self {
+            settings,
+            context: Context::default(),
+            entries: HashMap::new(),
+            index: Index::default(),
+        }
     }
 
     /// What the user has set.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Other settings; in force from the next update on, which will then be a `rebuild`.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
     }
 
     /// Takes over new states of the named Services or of their slices. Costs what these Services cost, unless something
@@ -29,18 +47,158 @@ impl Table {
         inputs: &Inputs<'_>,
         changed: impl Iterator<Item = &'a NamespacedName>,
     ) -> Delta {
-        let _ = (inputs, changed.count());
-        Delta::default()
+        let context = Context::new(&self.settings, inputs);
+        if context != self.context {
+            return self.rebuild(inputs);
+        }
+        let mut change = Change::default();
+        for name in changed {
+            self.replace(name, inputs, &mut change);
+        }
+        change.finish(&self.index)
     }
 
     /// Takes over everything in `inputs`. The delta still says only what is different.
     pub fn rebuild(&mut self, inputs: &Inputs<'_>) -> Delta {
-        let _ = inputs;
-        Delta::default()
+        let mut change = Change::default();
+        let context = Context::new(&self.settings, inputs);
+        let before = std::mem::replace(&mut self.context, context);
+        for range in &self.context.ranges {
+            self.index.hold(Capture::Range(*range), &mut change.journal);
+        }
+        for range in &before.ranges {
+            self.index
+                .release(Capture::Range(*range), &mut change.journal);
+        }
+        let is_gone = |name: &&NamespacedName| inputs.services.objects.get(*name).is_none();
+        let gone: Vec<_> = self.entries.keys().filter(is_gone).cloned().collect();
+        let present = inputs.services.objects.iter().map(|(name, _)| name);
+        for name in gone.iter().chain(present) {
+            self.replace(name, inputs, &mut change);
+        }
+        change.finish(&self.index)
+    }
+
+    /// Works out one Service again.
+    fn replace(&mut self, name: &NamespacedName, inputs: &Inputs<'_>, change: &mut Change) {
+        let old = self.entries.remove(name);
+        let slices = inputs.slices.objects.get(name);
+        let new = inputs.services.objects.get(name).map(|service| {
+            Entry::new(service, slices, &self.settings, &self.context, old.as_ref())
+        });
+        // The new claims come first, so that what both share is never free in between.
+        if let Some(new) = &new {
+            self.index.claim(new, &mut change.journal);
+        }
+        if let Some(old) = &old {
+            self.index.withdraw(old, &mut change.journal);
+        }
+        change.count(name, old.as_ref(), new.as_ref());
+        if let Some(new) = new {
+            self.entries.insert(name.clone(), new);
+        }
     }
 
     /// Every listener there should be now.
     pub fn bindings(&self) -> impl Iterator<Item = (BindKey, &Arc<Frontend>)> {
-        std::iter::empty()
+        self.index.bindings()
+    }
+
+    /// Everything that should be routed to the portal now.
+    pub fn captures(&self) -> impl Iterator<Item = Capture> {
+        self.index.captures()
+    }
+
+    /// Every ServicePort in each family, for metrics.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.entries
+            .values()
+            .flat_map(|entry| &entry.ports)
+            .map(|port| &port.route)
+    }
+
+    /// Everything that is wrong now, sorted.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems: Vec<_> = self
+            .entries
+            .values()
+            .flat_map(|entry| self.problems_of(entry))
+            .collect();
+        problems.sort_unstable();
+        problems.dedup();
+        problems
+    }
+
+    /// What is wrong with one Service.
+    pub(super) fn problems_of(&self, entry: &Entry) -> Vec<Problem> {
+        let service = &entry.service.name;
+        let keys = entry
+            .ports
+            .iter()
+            .flat_map(|port| &port.frontends)
+            .filter_map(|f| f.key());
+        let conflicts = keys.flat_map(|key| self.index.conflicts(key));
+        let mut problems: Vec<_> = own_problems(entry)
+            .chain(conflicts.filter(|problem| problem.service == *service))
+            .collect();
+        problems.dedup();
+        problems
+    }
+
+    /// On which addresses node ports are served, as far as the last inputs say; healthCheckNodePort follows it too.
+    pub fn node_port_ips(&self, family: IpFamily) -> NodePortIps {
+        self.context.node_ports.get(family).clone()
+    }
+}
+
+fn own_problems(entry: &Entry) -> impl Iterator<Item = Problem> {
+    entry.problems.iter().map(|message| Problem {
+        service: entry.service.name.clone(),
+        message: message.clone(),
+    })
+}
+
+/// The differences that one update makes.
+#[derive(Debug, Default)]
+struct Change {
+    journal: Journal,
+    delta: Delta,
+}
+
+impl Change {
+    fn count(&mut self, name: &NamespacedName, old: Option<&Entry>, new: Option<&Entry>) {
+        let journal = &mut self.journal;
+        journal
+            .problems_before
+            .extend(old.into_iter().flat_map(own_problems));
+        journal
+            .problems_after
+            .extend(new.into_iter().flat_map(own_problems));
+        let health_check = new.and_then(|new| new.health_check);
+        if old.and_then(|old| old.health_check) != health_check {
+            self.delta.health_checks.push((name.clone(), health_check));
+        }
+        let is_same_service = match (old, new) {
+            (Some(old), Some(new)) => old.service == new.service,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        self.delta.services_changed += usize::from(!is_same_service);
+        let routes = |entry: Option<&Entry>| -> Vec<*const Route> {
+            entry
+                .map_or(&[][..], |e| &e.ports)
+                .iter()
+                .map(|p| Arc::as_ptr(&p.route))
+                .collect()
+        };
+        self.delta.endpoints_changed += usize::from(routes(old) != routes(new));
+    }
+
+    fn finish(mut self, index: &Index) -> Delta {
+        self.journal.finish(index, &mut self.delta);
+        self.delta
+            .health_checks
+            .sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        self.delta
     }
 }

@@ -27,7 +27,7 @@ pub struct BindKey {
 }
 
 /// What must be routed to the portal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Capture {
     /// A clusterIP: all of it is ours, so that a port without a Service is refused.
     Address(IpAddr),

@@ -1,13 +1,48 @@
 //! Answers to "why does this connection go there", from the same values that the data path follows.
 
+mod json;
 mod request;
+mod text;
+mod view;
 
 pub use request::{ExplainRequest, Flow, InvalidRequest, OutputFormat, Query};
 
 use super::Table;
+use super::entry::Entry;
 
 /// The answer to a request, as printed on stdout: one JSON document, or lines of text. Ends with a newline.
 pub fn answer(table: &Table, request: &ExplainRequest) -> String {
-    let _ = (table, request);
-    String::new()
+    match request.output {
+        OutputFormat::Text => answer_text(table, &request.query),
+        OutputFormat::Json => format!("{}\n", answer_json(table, &request.query)),
+    }
+}
+
+fn answer_text(table: &Table, query: &Query) -> String {
+    match query {
+        Query::All => text::everything(table, &entries(table)),
+        Query::Service(name) => match table.entries.get(name) {
+            Some(entry) => text::service(table, entry),
+            None => text::unknown_service(&name.to_string()),
+        },
+        Query::Flow(flow) => text::decision(&table.decide(flow)),
+    }
+}
+
+fn answer_json(table: &Table, query: &Query) -> serde_json::Value {
+    match query {
+        Query::All => json::everything(table, &entries(table)),
+        Query::Service(name) => match table.entries.get(name) {
+            Some(entry) => json::service(table, entry),
+            None => json::unknown_service(&name.to_string()),
+        },
+        Query::Flow(flow) => json::decision(&table.decide(flow)),
+    }
+}
+
+/// Every Service, by name.
+fn entries(table: &Table) -> Vec<&Entry> {
+    let mut entries: Vec<_> = table.entries.values().collect();
+    entries.sort_unstable_by_key(|entry| &entry.service.name);
+    entries
 }

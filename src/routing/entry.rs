@@ -1,0 +1,455 @@
+//! One Service, worked out: its ports in each family, their endpoints and frontends.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::categorize::{Categorized, categorize};
+use super::collect::{Refusal, collect, count_local_ready};
+use super::context::Context;
+use super::policy::{Policies, is_external_local};
+use super::{
+    Balancer, BindKey, Capture, Frontend, FrontendKind, HealthCheck, Route, Scope, Settings,
+    SourcePolicy, VirtualIps,
+};
+use crate::types::{
+    IpFamily, Protocol, Service, ServicePort, ServicePortName, ServiceType, Slices,
+};
+
+/// At most so many problems of one Service are named; a broken object can have thousands.
+const MAX_PROBLEMS: usize = 20;
+
+/// Everything the table knows of one Service. What it was made from stays with it, so that explain speaks of the same state.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) service: Arc<Service>,
+    pub(super) slices: Option<Slices>,
+    /// Why it is none of our business.
+    pub(super) skipped: Option<Skipped>,
+    pub(super) ports: Box<[PortEntry]>,
+    pub(super) health_check: Option<HealthCheck>,
+    pub(super) problems: Box<[Box<str>]>,
+}
+
+/// Services that are not proxied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Skipped {
+    ExternalName,
+    Headless,
+    /// By the label `service.kubernetes.io/service-proxy-name`, or its absence.
+    OtherProxy,
+}
+
+impl Skipped {
+    pub(super) fn of(service: &Service, settings: &Settings) -> Option<Self> {
+        if service.kind == ServiceType::ExternalName {
+            Some(Self::ExternalName)
+        } else if service.headless {
+            Some(Self::Headless)
+        } else if service.proxy_name != settings.service_proxy_name {
+            Some(Self::OtherProxy)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::ExternalName => "type ExternalName: a name, not an address",
+            Self::Headless => "headless: clients use the endpoints' own addresses",
+            Self::OtherProxy => {
+                "by its label service.kubernetes.io/service-proxy-name, or for want of it, another proxy's"
+            }
+        }
+    }
+}
+
+/// One ServicePort in one family.
+#[derive(Debug)]
+pub(super) struct PortEntry {
+    pub(super) route: Arc<Route>,
+    /// A usable endpoint exists somewhere in the cluster.
+    pub(super) has_any: bool,
+    pub(super) frontends: Box<[Placement]>,
+}
+
+/// One address and port by which a ServicePort is reached.
+#[derive(Clone, Debug)]
+pub(super) struct Placement {
+    pub(super) address: SocketAddr,
+    pub(super) place: Place,
+    pub(super) frontend: Arc<Frontend>,
+}
+
+/// Where a frontend is served, if it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    In(Scope),
+    /// A clusterIP that is an address of this host: some agent (NodeLocal DNS) answers there.
+    LeftAlone,
+    /// Not an address of this host, and there is no portal.
+    NoPortal,
+}
+
+impl Placement {
+    pub(super) fn key(&self) -> Option<BindKey> {
+        let Place::In(scope) = self.place else {
+            return None;
+        };
+        let protocol = self.frontend.route.name.protocol;
+        Some(BindKey {
+            scope,
+            addr: self.address,
+            protocol,
+        })
+    }
+
+    pub(super) fn capture(&self) -> Option<Capture> {
+        if self.place != Place::In(Scope::Portal) {
+            return None;
+        }
+        let protocol = self.frontend.route.name.protocol;
+        match (self.frontend.kind, protocol) {
+            (FrontendKind::ClusterIp, _) => Some(Capture::Address(self.address.ip())),
+            (_, Protocol::Tcp | Protocol::Udp) => Some(Capture::Port(self.address, protocol)),
+            (_, Protocol::Sctp) => None,
+        }
+    }
+}
+
+impl Entry {
+    /// Works out a Service. What did not change since `old` is shared with it.
+    pub(super) fn new(
+        service: &Arc<Service>,
+        slices: Option<&Slices>,
+        settings: &Settings,
+        context: &Context,
+        old: Option<&Self>,
+    ) -> Self {
+        let skipped = Skipped::of(service, settings);
+        let mut entry = Self {
+            service: service.clone(),
+            slices: slices.cloned(),
+            skipped,
+            ports: Box::default(),
+            health_check: None,
+            problems: Box::default(),
+        };
+        let mut problems = Problems::default();
+        if skipped != Some(Skipped::OtherProxy) {
+            problems.of_objects(&entry);
+        }
+        if skipped.is_none() {
+            let mut derive = Derive {
+                settings,
+                context,
+                entry: &entry,
+                old,
+                problems: &mut problems,
+            };
+            let (ports, health_check) = (derive.ports(), derive.health_check());
+            entry.ports = ports;
+            entry.health_check = health_check;
+        }
+        entry.problems = problems.finish();
+        entry
+    }
+
+    /// The same port of the same family.
+    fn port(&self, name: &ServicePortName, family: IpFamily) -> Option<&PortEntry> {
+        self.ports
+            .iter()
+            .find(|port| port.route.family == family && port.route.name == *name)
+    }
+}
+
+/// Collects what is wrong with a Service.
+#[derive(Debug, Default)]
+struct Problems {
+    messages: Vec<Box<str>>,
+    left_out: usize,
+}
+
+impl Problems {
+    fn push(&mut self, message: impl Into<Box<str>>) {
+        if self.messages.len() < MAX_PROBLEMS {
+            self.messages.push(message.into());
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// What was wrong on the wire already.
+    fn of_objects(&mut self, entry: &Entry) {
+        for problem in &entry.service.problems {
+            self.push(problem.clone());
+        }
+        for slice in entry.slices.iter().flat_map(|slices| slices.iter()) {
+            for problem in &slice.problems {
+                self.push(format!("EndpointSlice {}: {problem}", slice.name));
+            }
+        }
+    }
+
+    fn finish(mut self) -> Box<[Box<str>]> {
+        if self.left_out > 0 {
+            self.messages
+                .push(format!("and {} more problems", self.left_out).into());
+        }
+        self.messages.into()
+    }
+}
+
+struct Derive<'a> {
+    settings: &'a Settings,
+    context: &'a Context,
+    entry: &'a Entry,
+    old: Option<&'a Entry>,
+    problems: &'a mut Problems,
+}
+
+impl<'a> Derive<'a> {
+    fn slices(&self) -> &'a [Arc<crate::types::EndpointSlice>] {
+        self.entry.slices.as_deref().unwrap_or_default()
+    }
+
+    fn ports(&mut self) -> Box<[PortEntry]> {
+        let service = &self.entry.service;
+        let mut ports = Vec::new();
+        for family in IpFamily::ALL {
+            let Some(cluster_ip) = service.cluster_ip(family) else {
+                continue;
+            };
+            let frontends = self.addresses(cluster_ip, family);
+            let policies = Policies::new(self.context, service, family);
+            for port in &service.ports {
+                let name = ServicePortName {
+                    service: service.name.clone(),
+                    port: port.name.clone(),
+                    protocol: port.protocol,
+                };
+                if ports
+                    .iter()
+                    .any(|p: &PortEntry| p.route.family == family && p.route.name == name)
+                {
+                    self.problems
+                        .push(format!("port {name}/{}: listed twice", port.protocol));
+                    continue;
+                }
+                if port.protocol == Protocol::Sctp {
+                    self.problems
+                        .push(format!("port {name}/SCTP: SCTP is not served"));
+                }
+                ports.push(self.port(name, family, port, &frontends, &policies));
+            }
+        }
+        ports.into()
+    }
+
+    /// The Service's virtual IPs, without those that nobody may have.
+    fn addresses(&mut self, cluster_ip: IpAddr, family: IpFamily) -> Vec<(FrontendKind, IpAddr)> {
+        let service = &self.entry.service;
+        let external = service
+            .external_ips
+            .iter()
+            .map(|ip| (FrontendKind::ExternalIp, *ip));
+        let balancer = service
+            .load_balancer_ips
+            .iter()
+            .map(|ip| (FrontendKind::LoadBalancerIp, *ip));
+        let mut addresses = vec![(FrontendKind::ClusterIp, cluster_ip)];
+        for (kind, ip) in external.chain(balancer) {
+            if IpFamily::of(ip) == family && !addresses.contains(&(kind, ip)) {
+                addresses.push((kind, ip));
+            }
+        }
+        addresses.retain(|(kind, ip)| match Refusal::of(*ip, family) {
+            None | Some(Refusal::LinkLocal) => true,
+            Some(refusal) => {
+                self.problems.push(format!(
+                    "{} {ip} is not served: it is {refusal}",
+                    kind.as_str()
+                ));
+                false
+            }
+        });
+        let left_alone = |(kind, ip): &(FrontendKind, IpAddr)| {
+            place(self.context, *kind, *ip) == Place::LeftAlone
+        };
+        if addresses.iter().any(left_alone) {
+            self.problems.push(format!(
+                "clusterIP {cluster_ip} is left alone: it is an address of this host, where another program answers"
+            ));
+        }
+        addresses
+    }
+
+    fn port(
+        &mut self,
+        name: ServicePortName,
+        family: IpFamily,
+        port: &ServicePort,
+        addresses: &[(FrontendKind, IpAddr)],
+        policies: &Policies<'_>,
+    ) -> PortEntry {
+        let found = collect(
+            self.slices(),
+            (family, &port.name, port.protocol),
+            self.context,
+        );
+        if let [(address, refusal), rest @ ..] = &*found.refused {
+            let more = if rest.is_empty() {
+                String::new()
+            } else {
+                format!(" (and {} more)", rest.len())
+            };
+            self.problems.push(format!(
+                "port {name}: endpoint {address} is refused: it is {refusal}{more}"
+            ));
+        }
+        let endpoints = categorize(&found.candidates, policies.uses(port), self.context.place());
+        let old = self.old.and_then(|old| old.port(&name, family));
+        let route = self.route(name, family, &endpoints, old);
+        let maker = FrontendMaker {
+            route: &route,
+            endpoints: &endpoints,
+            policies,
+            old,
+        };
+        let mut frontends = Vec::new();
+        for (kind, ip) in addresses {
+            let frontend = maker.frontend(*kind, *ip, &frontends);
+            let address = SocketAddr::new(*ip, port.port);
+            frontends.push(Placement {
+                address,
+                place: place(self.context, *kind, *ip),
+                frontend,
+            });
+        }
+        if port.node_port != 0 {
+            for ip in self.context.node_port_binds(family) {
+                let frontend = maker.frontend(FrontendKind::NodePort, ip, &frontends);
+                let address = SocketAddr::new(ip, port.node_port);
+                frontends.push(Placement {
+                    address,
+                    place: Place::In(Scope::Host),
+                    frontend,
+                });
+            }
+        }
+        PortEntry {
+            has_any: endpoints.has_any,
+            frontends: frontends.into(),
+            route,
+        }
+    }
+
+    fn route(
+        &self,
+        name: ServicePortName,
+        family: IpFamily,
+        endpoints: &Categorized,
+        old: Option<&PortEntry>,
+    ) -> Arc<Route> {
+        let old = old.map(|old| &old.route);
+        let cluster = endpoints.cluster.as_deref().unwrap_or_default();
+        let local = endpoints.local.as_deref().unwrap_or_default();
+        let affinity = self.entry.service.session_affinity;
+        let same_endpoints =
+            old.is_some_and(|old| *old.cluster == *cluster && *old.local == *local);
+        if let Some(old) = old.filter(|old| same_endpoints && old.affinity == affinity) {
+            return old.clone();
+        }
+        if let Some(old) = old {
+            let is_endpoint =
+                |e: &SocketAddr| cluster.binary_search(e).is_ok() || local.binary_search(e).is_ok();
+            old.balancer
+                .endpoints_changed(is_endpoint, affinity.is_some());
+        }
+        let shared_cluster = old
+            .filter(|old| *old.cluster == *cluster)
+            .map(|old| old.cluster.clone());
+        let shared_cluster = shared_cluster.unwrap_or_else(|| cluster.into());
+        let start = || Arc::new(Balancer::starting_at(self.rotation_start(&name, family)));
+        Arc::new(Route {
+            local: if cluster == local {
+                shared_cluster.clone()
+            } else {
+                local.into()
+            },
+            cluster: shared_cluster,
+            affinity,
+            balancer: old.map_or_else(start, |old| old.balancer.clone()),
+            counters: old.map(|old| old.counters.clone()).unwrap_or_default(),
+            name,
+            family,
+        })
+    }
+
+    /// Another one on every node: a new endpoint list reaches all nodes at once, and they should not all begin with the
+    /// same endpoint.
+    fn rotation_start(&self, name: &ServicePortName, family: IpFamily) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        (&self.settings.node_name, name, family).hash(&mut hasher);
+        hasher.finish() as u32
+    }
+
+    fn health_check(&mut self) -> Option<HealthCheck> {
+        let service = &self.entry.service;
+        if service.kind != ServiceType::LoadBalancer || !is_external_local(service) {
+            return None;
+        }
+        if service.health_check_node_port == 0 {
+            self.problems.push("spec.healthCheckNodePort: 0, so load balancers cannot tell which nodes have endpoints");
+            return None;
+        }
+        let count = |family| match service.cluster_ip(family) {
+            Some(_) => count_local_ready(self.slices(), family, self.context),
+            None => 0,
+        };
+        Some(HealthCheck {
+            port: service.health_check_node_port,
+            local_v4: count(IpFamily::V4),
+            local_v6: count(IpFamily::V6),
+        })
+    }
+}
+
+/// Where a virtual IP is served.
+fn place(context: &Context, kind: FrontendKind, ip: IpAddr) -> Place {
+    let on_host = context.is_host_address(ip);
+    match (kind, context.virtual_ips) {
+        (FrontendKind::ClusterIp, VirtualIps::Captured) if on_host => Place::LeftAlone,
+        _ if on_host => Place::In(Scope::Host),
+        (_, VirtualIps::Captured) => Place::In(Scope::Portal),
+        (_, VirtualIps::HostAddressesOnly) => Place::NoPortal,
+    }
+}
+
+/// Makes frontends of one ServicePort, or finds that one of them will do.
+struct FrontendMaker<'a> {
+    route: &'a Arc<Route>,
+    endpoints: &'a Categorized,
+    policies: &'a Policies<'a>,
+    old: Option<&'a PortEntry>,
+}
+
+impl FrontendMaker<'_> {
+    fn frontend(&self, kind: FrontendKind, ip: IpAddr, made: &[Placement]) -> Arc<Frontend> {
+        let policy = self.policies.of(kind, ip, self.endpoints);
+        let old = self.old.map_or(&[][..], |old| &old.frontends);
+        let same = |known: &&Placement| self.is_same(&known.frontend, kind, &policy);
+        match made.iter().rev().chain(old).find(same) {
+            Some(known) => known.frontend.clone(),
+            None => Arc::new(Frontend {
+                kind,
+                route: self.route.clone(),
+                policy,
+            }),
+        }
+    }
+
+    fn is_same(&self, known: &Frontend, kind: FrontendKind, policy: &SourcePolicy) -> bool {
+        known.kind == kind && Arc::ptr_eq(&known.route, self.route) && known.policy == *policy
+    }
+}

@@ -1,0 +1,254 @@
+//! Who holds which address and port, over all Services.
+
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::entry::{Entry, PortEntry};
+use super::{BindKey, Capture, Delta, Frontend, FrontendKind, Problem};
+use crate::types::{Protocol, ServicePortName};
+
+/// All frontends of all Services by what they would be bound to, and everything that is to be routed to the portal.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    claims: HashMap<BindKey, Claims>,
+    /// With the number of reasons for each.
+    captures: HashMap<Capture, usize>,
+}
+
+/// A frontend that wants an address and port.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) frontend: Arc<Frontend>,
+    /// Without, clients are refused.
+    pub(super) has_any: bool,
+}
+
+/// Nearly always one. More than one is a conflict: the first holds the address, the others are reported.
+#[derive(Debug)]
+struct Claims {
+    first: Claim,
+    others: Vec<Claim>,
+}
+
+impl Claim {
+    /// The order of precedence: a property of the claims, not of who came first.
+    fn rank(&self) -> (u8, &ServicePortName) {
+        let kind = match self.frontend.kind {
+            FrontendKind::ClusterIp => 0,
+            FrontendKind::LoadBalancerIp => 1,
+            FrontendKind::ExternalIp => 2,
+            FrontendKind::NodePort => 3,
+        };
+        (kind, &self.frontend.route.name)
+    }
+
+    /// What is bound for it: nothing where the kernel is to refuse everyone.
+    fn binding(&self) -> Option<&Arc<Frontend>> {
+        // Sources outside a filter meet silence even where all others are refused, which takes a socket.
+        let open = self.has_any || self.frontend.policy.allow.is_some();
+        let carried = match self.frontend.route.name.protocol {
+            Protocol::Tcp | Protocol::Udp => true,
+            Protocol::Sctp => false,
+        };
+        (open && carried).then_some(&self.frontend)
+    }
+}
+
+impl Claims {
+    fn add(&mut self, claim: Claim) {
+        if claim.rank() < self.first.rank() {
+            self.others
+                .insert(0, std::mem::replace(&mut self.first, claim));
+        } else {
+            let at = self
+                .others
+                .partition_point(|other| other.rank() < claim.rank());
+            self.others.insert(at, claim);
+        }
+    }
+
+    /// Removes one; false if none is left then.
+    fn remove(&mut self, frontend: &Arc<Frontend>) -> bool {
+        let is_it = |claim: &Claim| Arc::ptr_eq(&claim.frontend, frontend);
+        if is_it(&self.first) {
+            if self.others.is_empty() {
+                return false;
+            }
+            self.first = self.others.remove(0);
+        } else if let Some(at) = self.others.iter().position(is_it) {
+            self.others.remove(at);
+        }
+        true
+    }
+
+    /// Those that go away empty-handed. A ServicePort that claims an address twice over holds it.
+    fn conflicts(&self, key: BindKey) -> impl Iterator<Item = Problem> {
+        let holder = &self.first.frontend;
+        let losers = self.others.iter().map(|claim| &claim.frontend);
+        losers
+            .filter(|loser| loser.route.name != holder.route.name)
+            .map(move |loser| Problem {
+                service: loser.route.name.service.clone(),
+                message: format!(
+                    "{} {} of port {} is taken: it is {} of {}",
+                    loser.kind.as_str(),
+                    key.addr,
+                    loser.route.name,
+                    holder.kind.as_str(),
+                    holder.route.name
+                )
+                .into(),
+            })
+    }
+}
+
+impl Index {
+    /// Who holds this address and port.
+    pub(super) fn holder(&self, key: &BindKey) -> Option<&Claim> {
+        self.claims.get(key).map(|claims| &claims.first)
+    }
+
+    /// Whether this is routed to the portal.
+    pub(super) fn is_captured(&self, capture: &Capture) -> bool {
+        self.captures.contains_key(capture)
+    }
+
+    pub(super) fn captures(&self) -> impl Iterator<Item = Capture> {
+        self.captures.keys().copied()
+    }
+
+    pub(super) fn bindings(&self) -> impl Iterator<Item = (BindKey, &Arc<Frontend>)> {
+        self.claims
+            .iter()
+            .filter_map(|(key, claims)| Some((*key, claims.first.binding()?)))
+    }
+
+    /// Conflicts over this address and port.
+    pub(super) fn conflicts(&self, key: BindKey) -> impl Iterator<Item = Problem> {
+        let claims = self.claims.get(&key);
+        claims
+            .into_iter()
+            .flat_map(move |claims| claims.conflicts(key))
+    }
+
+    fn binding(&self, key: &BindKey) -> Option<&Arc<Frontend>> {
+        self.holder(key)?.binding()
+    }
+
+    /// Everything that a Service claimed is free again.
+    pub(super) fn withdraw(&mut self, entry: &Entry, journal: &mut Journal) {
+        for placement in entry.ports.iter().flat_map(|port| &port.frontends) {
+            if let Some(key) = placement.key() {
+                journal.touch_binding(key, self);
+                if let Slot::Occupied(mut claims) = self.claims.entry(key) {
+                    if !claims.get_mut().remove(&placement.frontend) {
+                        claims.remove();
+                    }
+                }
+            }
+            if let Some(capture) = placement.capture() {
+                self.release(capture, journal);
+            }
+        }
+    }
+
+    /// A Service claims its addresses and ports.
+    pub(super) fn claim(&mut self, entry: &Entry, journal: &mut Journal) {
+        for PortEntry {
+            has_any, frontends, ..
+        } in &entry.ports
+        {
+            for placement in frontends {
+                if let Some(key) = placement.key() {
+                    journal.touch_binding(key, self);
+                    let frontend = placement.frontend.clone();
+                    let claim = Claim {
+                        frontend,
+                        has_any: *has_any,
+                    };
+                    match self.claims.entry(key) {
+                        Slot::Occupied(mut claims) => claims.get_mut().add(claim),
+                        Slot::Vacant(slot) => {
+                            slot.insert(Claims {
+                                first: claim,
+                                others: Vec::new(),
+                            });
+                        }
+                    }
+                }
+                if let Some(capture) = placement.capture() {
+                    self.hold(capture, journal);
+                }
+            }
+        }
+    }
+
+    /// One more reason to route this to the portal.
+    pub(super) fn hold(&mut self, capture: Capture, journal: &mut Journal) {
+        journal.touch_capture(capture, self);
+        *self.captures.entry(capture).or_default() += 1;
+    }
+
+    /// One reason less.
+    pub(super) fn release(&mut self, capture: Capture, journal: &mut Journal) {
+        journal.touch_capture(capture, self);
+        if let Slot::Occupied(mut count) = self.captures.entry(capture) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// What was so before the changes of one update: at its end only real differences become part of the delta.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    bindings: HashMap<BindKey, Option<Arc<Frontend>>>,
+    captures: HashMap<Capture, bool>,
+    /// Those that were known, and those that are.
+    pub(super) problems_before: BTreeSet<Problem>,
+    pub(super) problems_after: BTreeSet<Problem>,
+}
+
+impl Journal {
+    fn touch_binding(&mut self, key: BindKey, index: &Index) {
+        if let Slot::Vacant(slot) = self.bindings.entry(key) {
+            slot.insert(index.binding(&key).cloned());
+            self.problems_before.extend(index.conflicts(key));
+        }
+    }
+
+    fn touch_capture(&mut self, capture: Capture, index: &Index) {
+        self.captures
+            .entry(capture)
+            .or_insert_with(|| index.is_captured(&capture));
+    }
+
+    /// Adds the differences to a delta, in an order that does not depend on hashing.
+    pub(super) fn finish(mut self, index: &Index, delta: &mut Delta) {
+        for (key, before) in self.bindings {
+            self.problems_after.extend(index.conflicts(key));
+            let after = index.binding(&key);
+            if before.as_ref().map(Arc::as_ptr) != after.map(Arc::as_ptr) {
+                delta.bindings.push((key, after.cloned()));
+            }
+        }
+        delta
+            .bindings
+            .sort_unstable_by_key(|(key, frontend)| (frontend.is_some(), *key));
+        for (capture, before) in self.captures {
+            match (before, index.is_captured(&capture)) {
+                (false, true) => delta.captures_added.push(capture),
+                (true, false) => delta.captures_removed.push(capture),
+                (true, true) | (false, false) => (),
+            }
+        }
+        delta.captures_added.sort_unstable();
+        delta.captures_removed.sort_unstable();
+        let difference = |a: &BTreeSet<Problem>, b| a.difference(b).cloned().collect();
+        delta.problems = difference(&self.problems_after, &self.problems_before);
+        delta.resolved = difference(&self.problems_before, &self.problems_after);
+    }
+}
