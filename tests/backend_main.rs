@@ -23,7 +23,8 @@ fn main() -> ExitCode {
 }
 
 fn run(mut args: impl Iterator<Item = String>) -> io::Result<()> {
-    let usage = || io::Error::other("usage: backend NAME [--http ADDR:PORT]... [--dns ADDR:PORT]...");
+    let usage =
+        || io::Error::other("usage: backend NAME [--http ADDR:PORT]... [--dns ADDR:PORT]...");
     let name = args.next().ok_or_else(usage)?;
     let mut servers: Vec<JoinHandle<()>> = Vec::new();
     while let (Some(flag), Some(address)) = (args.next(), args.next()) {
@@ -108,7 +109,10 @@ fn serve_dns(name: &str, socket: &UdpSocket) {
         let Ok((length, client)) = socket.recv_from(&mut buffer) else {
             continue;
         };
-        if let Some(answer) = buffer.get(..length).and_then(|query| dns_answer(name, query)) {
+        if let Some(answer) = buffer
+            .get(..length)
+            .and_then(|query| dns_answer(name, query))
+        {
             let _ = socket.send_to(&answer, client);
         }
     }
@@ -131,7 +135,8 @@ fn dns_answer(name: &str, query: &[u8]) -> Option<Vec<u8>> {
     answer.extend(question);
     let length = u8::try_from(name.len()).ok()?;
     // The name at offset 12, TXT, IN, no caching.
-    answer.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 0, 0, length.checked_add(1)?, length]);
+    answer.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 0]);
+    answer.extend([0, length.checked_add(1)?, length]);
     answer.extend(name.as_bytes());
     Some(answer)
 }
