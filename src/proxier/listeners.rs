@@ -1,11 +1,132 @@
 //! The listeners of a worker, and the set of sockets that are our own.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::Socket;
+
+use super::tokens::{Key, Slab, Subject};
 use super::{Change, ListenerId};
+use crate::routing::Frontend;
 use crate::types::Protocol;
+
+/// The TCP listeners of one worker. Every worker has all of them, over the same sockets: whichever worker is awake
+/// accepts, and an idle one never waits for a busy one.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    listeners: Slab<Listener>,
+    by_id: HashMap<ListenerId, Key>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Arc<Socket>,
+    /// Where its connections go.
+    pub frontend: Arc<Frontend>,
+    /// There may be more to accept, and its turn comes without an event.
+    pub queued: bool,
+}
+
+/// What an attempt to accept came to.
+#[derive(Debug)]
+pub enum Next {
+    /// A client.
+    Client(OwnedFd, SocketAddr),
+    /// Nobody waits.
+    Nobody,
+    /// This client is gone already, or cannot be had; there may be others.
+    Gone,
+    /// The listener itself is of no use, or files ran out.
+    Failed(Errno),
+}
+
+impl Listeners {
+    /// Begins to watch a listener.
+    pub fn open(
+        &mut self,
+        registry: &Registry,
+        id: ListenerId,
+        socket: Arc<Socket>,
+        frontend: Arc<Frontend>,
+    ) -> io::Result<()> {
+        self.close(registry, id);
+        let fd = socket.as_raw_fd();
+        let listener = Listener {
+            socket,
+            frontend,
+            queued: false,
+        };
+        let key = self
+            .listeners
+            .insert(listener)
+            .map_err(|_| io::Error::other("too many listeners"))?;
+        self.by_id.insert(id, key);
+        let token = Subject::Listener(key).token();
+        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
+    }
+
+    /// Gives a listener's future connections another frontend.
+    pub fn replace(&mut self, id: ListenerId, frontend: &Arc<Frontend>) {
+        let key = self.by_id.get(&id);
+        if let Some(listener) = key.and_then(|key| self.listeners.get_mut(*key)) {
+            listener.frontend = Arc::clone(frontend);
+        }
+    }
+
+    /// Forgets a listener. The socket closes when the last worker, and whoever else has it, has done so.
+    pub fn close(&mut self, registry: &Registry, id: ListenerId) {
+        let key = self.by_id.remove(&id);
+        if let Some(listener) = key.and_then(|key| self.listeners.remove(key)) {
+            // While others hold the socket epoll would go on to report it.
+            let fd = listener.socket.as_raw_fd();
+            if let Err(error) = registry.deregister(&mut SourceFd(&fd)) {
+                log::debug!("cannot stop watching a listener: {error}");
+            }
+        }
+    }
+
+    /// Forgets all of them.
+    pub fn close_all(&mut self, registry: &Registry) {
+        let ids: Vec<_> = self.by_id.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.close(registry, id));
+    }
+
+    /// The listener of this name.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Listener> {
+        self.listeners.get_mut(key)
+    }
+}
+
+impl Listener {
+    /// Accepts one client.
+    pub fn accept(&self) -> Next {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        match acceptfrom_with(&self.socket, flags) {
+            Ok((socket, Some(client))) => match SocketAddr::try_from(client) {
+                Ok(client) => Next::Client(socket, client),
+                Err(_) => Next::Gone,
+            },
+            Ok((_, None)) => Next::Gone,
+            Err(Errno::WOULDBLOCK) => Next::Nobody,
+            Err(error @ (Errno::INVAL | Errno::BADF | Errno::NOTSOCK | Errno::OPNOTSUPP)) => {
+                Next::Failed(error)
+            }
+            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                Next::Failed(error)
+            }
+            // accept(2): errors of the network that are already pending on the new socket; like a client that left.
+            Err(_) => Next::Gone,
+        }
+    }
+}
 
 /// Every socket that clients reach us on, to keep traffic from going in circles.
 #[derive(Debug, Default)]

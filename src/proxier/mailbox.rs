@@ -1,10 +1,11 @@
 //! How a worker is spoken to, and what workers share.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Waker;
 
@@ -58,7 +59,13 @@ pub struct Shared {
     mailboxes: Box<[Mailbox]>,
     own: RwLock<OwnSockets>,
     idle: (Mutex<()>, Condvar),
+    /// When files last ran out, from when that is said until it is said to be over.
+    shortage: Mutex<Option<Instant>>,
+    is_short: AtomicBool,
 }
+
+/// How long files must have sufficed before that is said: at the brink, every connection that ends lets one in.
+const QUIET: Duration = Duration::from_secs(5);
 
 impl Shared {
     /// One mailbox for each waker.
@@ -72,6 +79,8 @@ impl Shared {
             mailboxes: mailboxes.collect(),
             own: RwLock::default(),
             idle: Default::default(),
+            shortage: Mutex::default(),
+            is_short: AtomicBool::new(false),
         }
     }
 
@@ -96,11 +105,12 @@ impl Shared {
         }
     }
 
-    /// Moves a worker's messages into `into`, which keeps its capacity between calls.
-    pub fn receive(&self, worker: usize, into: &mut Vec<Message>) {
-        if let Some(mailbox) = self.mailboxes.get(worker) {
-            into.append(&mut lock(&mailbox.messages));
-        }
+    /// Takes a worker's messages.
+    pub fn receive(&self, worker: usize) -> Vec<Message> {
+        let mailbox = self.mailboxes.get(worker);
+        mailbox.map_or_else(Vec::new, |mailbox| {
+            std::mem::take(&mut *lock(&mailbox.messages))
+        })
     }
 
     /// Keeps the set of our own sockets up to date.
@@ -149,6 +159,26 @@ impl Shared {
     pub fn active(&self) -> usize {
         let load = |m: &Mailbox| m.load.0.load(Ordering::Acquire);
         self.mailboxes.iter().map(load).sum()
+    }
+
+    /// Files have run out. Says so, unless that was said.
+    pub fn files_ran_out(&self, now: Instant, error: &io::Error) {
+        if lock(&self.shortage).replace(now).is_none() {
+            log::warn!("new connections wait until files are free (raise LimitNOFILE): {error}");
+            self.is_short.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A file could be opened. Says so, if it was said that files had run out.
+    pub fn files_suffice(&self, now: Instant) {
+        if !self.is_short.load(Ordering::Relaxed) {
+            return;
+        }
+        let long_ago = |at: &mut Instant| now.saturating_duration_since(*at) >= QUIET;
+        if lock(&self.shortage).take_if(long_ago).is_some() {
+            self.is_short.store(false, Ordering::Relaxed);
+            log::info!("files suffice again for new connections");
+        }
     }
 
     /// Waits until no worker has a session; false at the deadline.

@@ -4,10 +4,19 @@
 //! wants of a worker arrives in its mailbox. Listeners are made elsewhere (in whichever network namespace) and shared by
 //! all workers; endpoint sockets are made here, in the namespace that the worker threads were started in.
 
-#![allow(dead_code)]
-
+mod buffers;
 mod listeners;
 mod mailbox;
+#[cfg(test)]
+#[path = "../../tests/util/rng.rs"]
+#[allow(dead_code)]
+mod rng;
+mod shortage;
+mod tally;
+mod tcp;
+mod timers;
+mod tokens;
+mod udp;
 mod worker;
 
 use std::io;
@@ -16,6 +25,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit};
 use socket2::Socket;
 
 use crate::routing::Frontend;
@@ -104,11 +114,19 @@ pub struct Proxier {
 impl Proxier {
     /// Starts the workers, without a listener yet. Endpoints are reached from the calling thread's network namespace.
     pub fn start(config: Config) -> io::Result<Self> {
+        let workers = config.workers.max(1);
+        let max_flows = match config.max_udp_flows {
+            Some(flows) => flows,
+            None => default_max_flows()?,
+        };
         let mut polls = Vec::new();
         let mut wakers = Vec::new();
-        for _ in 0..config.workers.max(1) {
+        for _ in 0..workers {
             let poll = mio::Poll::new()?;
-            wakers.push(mio::Waker::new(poll.registry(), worker::MAILBOX)?);
+            wakers.push(mio::Waker::new(
+                poll.registry(),
+                tokens::Subject::Mailbox.token(),
+            )?);
             polls.push(poll);
         }
         let shared = Arc::new(Shared::new(wakers));
@@ -118,10 +136,15 @@ impl Proxier {
             threads: Vec::new(),
         };
         for (index, poll) in polls.into_iter().enumerate() {
-            let worker = worker::Worker::new(index, poll, Arc::clone(&proxier.shared), &config);
+            let shared = Arc::clone(&proxier.shared);
+            let config = config.clone();
+            let run = move || {
+                let worker = worker::Worker::new(&config, max_flows.div_ceil(workers));
+                worker.run(index, poll, &shared);
+            };
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || worker.run())?;
+                .spawn(run)?;
             proxier.threads.push(thread);
         }
         Ok(proxier)
@@ -168,4 +191,10 @@ impl Drop for Proxier {
             let _ = thread.join();
         }
     }
+}
+
+/// Each flow holds an open file: a quarter of them, so that TCP, with two files a connection, keeps the most.
+fn default_max_flows() -> io::Result<usize> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(usize::try_from(soft / 4).unwrap_or(usize::MAX).max(64))
 }

@@ -1,0 +1,79 @@
+//! Memory and pipes for bytes on their way. A worker has one buffer to read into; only what could not be written at once gets
+//! a buffer of its own, for as long as it waits.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
+/// What one read takes at most: the size from which larger reads did not move bytes faster.
+pub const READ_SIZE: usize = 64 * 1024;
+/// Spare buffers kept; more than this many sessions seldom stall at once.
+const SPARE_BUFFERS: usize = 8;
+/// Spare pipes kept: a bulk transfer needs one only while its bytes are in it.
+const SPARE_PIPES: usize = 4;
+/// What a pipe for bulk transfers is asked to hold.
+pub const PIPE_SIZE: usize = 256 * 1024;
+
+/// A pipe: how bytes move between sockets without passing through our memory.
+#[derive(Debug)]
+pub struct Pipe {
+    /// Where bytes come out.
+    pub reader: OwnedFd,
+    /// Where they go in.
+    pub writer: OwnedFd,
+}
+
+/// One worker's buffers.
+#[derive(Debug)]
+pub struct Buffers {
+    /// What everything is read into. Zeroed by the allocator, so pages that no read reached cost nothing.
+    pub scratch: Box<[u8]>,
+    spare: Vec<Vec<u8>>,
+    pipes: Vec<Pipe>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            scratch: vec![0; READ_SIZE].into(),
+            spare: Vec::new(),
+            pipes: Vec::new(),
+        }
+    }
+}
+
+impl Buffers {
+    /// An empty buffer that holds as much as one read takes.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.spare
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(READ_SIZE))
+    }
+
+    /// Takes a buffer back.
+    pub fn give(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// An empty pipe.
+    pub fn take_pipe(&mut self) -> io::Result<Pipe> {
+        if let Some(pipe) = self.pipes.pop() {
+            return Ok(pipe);
+        }
+        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        // Beyond a user's share of pipe memory the kernel refuses; the pipe is good all the same.
+        let _ = fcntl_setpipe_size(&writer, PIPE_SIZE);
+        Ok(Pipe { reader, writer })
+    }
+
+    /// Takes an empty pipe back.
+    pub fn give_pipe(&mut self, pipe: Pipe) {
+        if self.pipes.len() < SPARE_PIPES {
+            self.pipes.push(pipe);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Finding an endpoint that answers, for one client.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::Interest;
+use mio::net::TcpStream;
+use rustix::io::Errno;
+
+use crate::proxier::shortage::Shortage;
+use crate::proxier::tokens::{Key, Subject};
+use crate::proxier::worker::Context;
+use crate::routing::Frontend;
+use crate::types::Protocol;
+
+/// What is needed only until an endpoint is connected.
+#[derive(Debug)]
+pub struct Dialling {
+    /// Where the client may go; as it was when the client came.
+    pub frontend: Arc<Frontend>,
+    /// Who it is.
+    pub client: SocketAddr,
+    /// When it came.
+    pub accepted_at: Instant,
+    endpoint: Option<SocketAddr>,
+    tried: Vec<SocketAddr>,
+    timed_out: bool,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The endpoint said no.
+    Refused,
+    /// It said nothing for as long as it may.
+    TimedOut,
+    /// It cannot be reached, or must not: it would be a loop.
+    Other,
+}
+
+/// What came of trying to begin an attempt.
+#[derive(Debug)]
+pub enum Dialled {
+    /// A connection is under way.
+    Attempting(TcpStream),
+    /// There are no files left: the next step of the ladder tries again.
+    OutOfFiles(io::Error),
+    /// It failed at once.
+    Failed,
+    /// No endpoint is worth an attempt.
+    NoEndpoint,
+}
+
+impl Dialling {
+    /// Nothing was tried yet.
+    pub fn new(frontend: Arc<Frontend>, client: SocketAddr, accepted_at: Instant) -> Self {
+        Self {
+            frontend,
+            client,
+            accepted_at,
+            endpoint: None,
+            tried: Vec::new(),
+            timed_out: false,
+        }
+    }
+
+    /// Chooses an endpoint and begins to connect to it.
+    pub fn dial(&mut self, context: &Context<'_>, key: Key) -> Dialled {
+        let route = &self.frontend.route;
+        let client = self.client.ip();
+        let endpoints = self.frontend.endpoints(client);
+        let picked =
+            route
+                .balancer
+                .pick(endpoints, client, route.affinity, &self.tried, context.now);
+        let Some(endpoint) = picked else {
+            return Dialled::NoEndpoint;
+        };
+        // All have been tried. One that was silent may yet speak; one that refused will again.
+        if self.tried.contains(&endpoint) && !self.timed_out {
+            return Dialled::NoEndpoint;
+        }
+        if !self.tried.is_empty() {
+            route.counters.retries.add(1);
+        }
+        self.endpoint = Some(endpoint);
+        if context.shared.is_own(endpoint, Protocol::Tcp) {
+            log::debug!("{}: endpoint {endpoint} is a listener of ours", route.name);
+            self.failed(Failure::Other, context.now);
+            return Dialled::Failed;
+        }
+        match connect(context, key, endpoint) {
+            Ok(stream) => Dialled::Attempting(stream),
+            Err(error) if is_shortage(&error) => Dialled::OutOfFiles(error),
+            Err(error) => {
+                self.failed(Failure::of(&error), context.now);
+                Dialled::Failed
+            }
+        }
+    }
+
+    /// The attempt is over.
+    pub fn failed(&mut self, failure: Failure, now: Instant) {
+        let Some(endpoint) = self.endpoint.take() else {
+            return;
+        };
+        let counters = &self.frontend.route.counters;
+        match failure {
+            Failure::Refused => counters.connect_refused.add(1),
+            Failure::TimedOut => counters.connect_timeout.add(1),
+            Failure::Other => counters.connect_other.add(1),
+        }
+        self.timed_out |= failure == Failure::TimedOut;
+        self.frontend.route.balancer.failed(endpoint, now);
+        self.tried.push(endpoint);
+    }
+
+    /// The endpoint is connected.
+    pub fn succeeded(self, now: Instant) {
+        let route = &self.frontend.route;
+        if let Some(endpoint) = self.endpoint {
+            route.balancer.succeeded(endpoint);
+        }
+        let elapsed = now.saturating_duration_since(self.accepted_at);
+        route.counters.connected_after(elapsed);
+    }
+}
+
+impl Failure {
+    /// By the kernel's word.
+    pub fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(Shortage::is)
+}
+
+/// In this thread's network namespace.
+fn connect(context: &Context<'_>, key: Key, endpoint: SocketAddr) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(endpoint)?;
+    stream.set_nodelay(true)?;
+    let token = Subject::Endpoint(key).token();
+    context.registry.register(&mut stream, token, INTERESTS)?;
+    Ok(stream)
+}
+
+/// Registered once and never changed: with edge-triggered events, an interest that is not wanted costs nothing.
+/// Priority: to learn of urgent data, at which reads stop short.
+pub const INTERESTS: Interest = Interest::READABLE
+    .add(Interest::WRITABLE)
+    .add(Interest::PRIORITY);

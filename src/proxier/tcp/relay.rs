@@ -1,0 +1,183 @@
+//! Moving bytes from one socket to another: at once where the kernel has room, else what is left over is held.
+
+use std::io;
+
+use mio::net::TcpStream;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::pipe::{SpliceFlags, splice};
+
+use super::session::Got;
+use crate::proxier::buffers::{Buffers, PIPE_SIZE, Pipe};
+
+/// Bytes of one direction that were read and could not be written yet.
+#[derive(Debug, Default)]
+pub enum Held {
+    /// None; takes no memory.
+    #[default]
+    Nothing,
+    /// The rest of a buffer, from `at` on.
+    Bytes {
+        /// All that was held.
+        buffer: Vec<u8>,
+        /// How much of it was written meanwhile.
+        at: usize,
+    },
+    /// In a pipe.
+    Piped {
+        /// Which holds nothing else.
+        pipe: Pipe,
+        /// How many bytes are in it.
+        len: usize,
+    },
+}
+
+/// What a relay did.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved {
+    /// What the source had.
+    pub got: Got,
+    /// Bytes read.
+    pub read: usize,
+    /// Some of it is held.
+    pub held: bool,
+}
+
+/// Which socket failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The one to read from.
+    Source,
+    /// The one to write to.
+    Sink,
+}
+
+/// Reads once and writes what was read. Nothing may be held when this is called.
+pub fn copy(
+    source: &TcpStream,
+    sink: &TcpStream,
+    buffers: &mut Buffers,
+    held: &mut Held,
+) -> Result<Moved, Broken> {
+    let room = buffers.scratch.len();
+    let received = retry(|| recv(source, &mut *buffers.scratch, RecvFlags::empty()));
+    let read = match received {
+        Ok((0, _)) => return Ok(Moved::none(Got::End)),
+        Ok((read, _)) => read,
+        Err(Errno::WOULDBLOCK) => return Ok(Moved::none(Got::Nothing)),
+        Err(_) => return Err(Broken::Source),
+    };
+    let written = write(sink, buffers.scratch.get(..read).unwrap_or_default())?;
+    if written < read {
+        let mut buffer = buffers.take();
+        let rest = buffers.scratch.get(written..read);
+        buffer.extend_from_slice(rest.unwrap_or_default());
+        *held = Held::Bytes { buffer, at: 0 };
+    }
+    Ok(Moved {
+        got: if read < room { Got::Part } else { Got::Full },
+        read,
+        held: written < read,
+    })
+}
+
+/// Moves bytes through a pipe. Nothing may be held when this is called. None: it cannot be done, copy instead.
+pub fn pipe(
+    source: &TcpStream,
+    sink: &TcpStream,
+    buffers: &mut Buffers,
+    held: &mut Held,
+) -> Option<Result<Moved, Broken>> {
+    let pipe = buffers.take_pipe().ok()?;
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    // The pipe is empty, so "would block" can only mean the source.
+    let got = retry(|| splice(source, None, &pipe.writer, None, PIPE_SIZE, flags));
+    let read = match got {
+        Ok(read) if read > 0 => read,
+        other => {
+            buffers.give_pipe(pipe);
+            return match other {
+                Ok(_) => Some(Ok(Moved::none(Got::End))),
+                Err(Errno::WOULDBLOCK) => Some(Ok(Moved::none(Got::Nothing))),
+                // No such call for this kind of socket, or no memory.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOMEM) => None,
+                Err(_) => Some(Err(Broken::Source)),
+            };
+        }
+    };
+    *held = Held::Piped { pipe, len: read };
+    Some(flush(sink, buffers, held).map(|held| Moved {
+        got: Got::Full,
+        read,
+        held,
+    }))
+}
+
+/// Writes what is held; true if some of it still is.
+pub fn flush(sink: &TcpStream, buffers: &mut Buffers, held: &mut Held) -> Result<bool, Broken> {
+    match std::mem::take(held) {
+        Held::Nothing => Ok(false),
+        Held::Bytes { buffer, at } => {
+            let rest = buffer.get(at..).unwrap_or_default();
+            let written = write(sink, rest)?;
+            if written < rest.len() {
+                let at = at + written;
+                *held = Held::Bytes { buffer, at };
+                return Ok(true);
+            }
+            buffers.give(buffer);
+            Ok(false)
+        }
+        Held::Piped { pipe, mut len } => {
+            while len > 0 {
+                let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+                match retry(|| splice(&pipe.reader, None, sink, None, len, flags)) {
+                    Ok(0) => return Err(Broken::Sink),
+                    Ok(written) => len = len.saturating_sub(written),
+                    Err(Errno::WOULDBLOCK) => {
+                        *held = Held::Piped { pipe, len };
+                        return Ok(true);
+                    }
+                    Err(_) => return Err(Broken::Sink),
+                }
+            }
+            buffers.give_pipe(pipe);
+            Ok(false)
+        }
+    }
+}
+
+/// Writes as much as there is room for.
+fn write(sink: &TcpStream, bytes: &[u8]) -> Result<usize, Broken> {
+    match retry(|| send(sink, bytes, SendFlags::NOSIGNAL)) {
+        Ok(written) => Ok(written),
+        Err(Errno::WOULDBLOCK) => Ok(0),
+        Err(_) => Err(Broken::Sink),
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => continue,
+            other => return other,
+        }
+    }
+}
+
+impl Moved {
+    fn none(got: Got) -> Self {
+        Self {
+            got,
+            read: 0,
+            held: false,
+        }
+    }
+}
+
+/// Makes closing this socket tell its peer by a reset that something is missing.
+pub fn reset_on_close(socket: &TcpStream) {
+    let socket = socket2::SockRef::from(socket);
+    // On a connection that is gone already there is nobody to tell.
+    let _: io::Result<()> = socket.set_linger(Some(std::time::Duration::ZERO));
+}

@@ -1,0 +1,562 @@
+//! What happens to one client connection, decided without a socket, a clock or an allocation.
+//!
+//! ```text
+//!              Accepted                 Connected                 both ways shut
+//!     client ──────────▶ Connecting ───────────────▶ Relaying ───────────────────▶ Over(Closed)
+//!                         │  ▲  │ every endpoint          │ a reset, or silence once half-closed
+//!                  failed └──┘  └──────▶ Over(Reset) ◀────┘
+//! ```
+//!
+//! A session has two ways, from the client and from the endpoint, each `Open` until its source has said all
+//! (`Ended`), and `Shut` once that was passed on. The caller reports what epoll said and what came of the
+//! last [`Action`]; the answer is the next action, until [`Action::Wait`]. Epoll is edge-triggered: a session remembers
+//! what a socket is ready for until a system call says otherwise, and it never reads what it has no room for.
+
+use std::time::{Duration, Instant};
+
+/// The two sockets of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Towards the client.
+    Client = 0,
+    /// Towards the endpoint.
+    Endpoint = 1,
+}
+
+impl Side {
+    /// The one across.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Endpoint,
+            Self::Endpoint => Self::Client,
+        }
+    }
+}
+
+/// What epoll says of a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// There are bytes, or the end of them.
+    pub readable: bool,
+    /// There is room for bytes.
+    pub writable: bool,
+    /// The peer has sent its FIN: it comes after the bytes that are there now, and no more will.
+    pub read_closed: bool,
+    /// The peer has reset the connection, or was found dead.
+    pub failed: bool,
+    /// There is urgent data, at which a read stops short of what else is there.
+    pub urgent: bool,
+}
+
+/// What the caller reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The client is there: choose an endpoint.
+    Accepted,
+    /// Epoll spoke.
+    Ready(Side, Readiness),
+    /// It is this session's turn again, after [`Action::Yield`].
+    Resumed,
+    /// The deadline has passed.
+    TimedOut,
+    /// Came of [`Action::Connect`] or [`Action::Diagnose`]: the attempt is under way.
+    Attempting,
+    /// Came of [`Action::Connect`], [`Action::Diagnose`] or [`Action::Abandon`]: the attempt is over.
+    AttemptFailed,
+    /// Came of [`Action::Connect`]: no endpoint is worth an attempt.
+    NoEndpoint,
+    /// Came of [`Action::Settle`] or [`Action::ShutDown`].
+    Done,
+    /// Came of [`Action::Relay`]: what was read, and whether some of it is still held because the other side took less.
+    Relayed {
+        /// The side read from.
+        from: Side,
+        /// What was there.
+        got: Got,
+        /// Not all of it could be written.
+        held: bool,
+    },
+    /// Came of [`Action::Flush`]: whether some is still held.
+    Flushed {
+        /// The side that the bytes came from.
+        from: Side,
+        /// Not all of it could be written.
+        held: bool,
+    },
+    /// Reading from this side failed.
+    ReadFailed(Side),
+    /// Writing to this side failed.
+    WriteFailed(Side),
+}
+
+/// What a read found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Got {
+    /// Less than there was room for: there is no more now.
+    Part,
+    /// As much as there was room for: there may be more.
+    Full,
+    /// No bytes now.
+    Nothing,
+    /// No bytes ever again.
+    End,
+}
+
+/// What the caller shall do; it reports the outcome as the next [`Input`], but for `Wait`, `Yield` and `End`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing until the next event or deadline.
+    Wait,
+    /// Nothing until the others had their turn: this session has done its share and has more to do.
+    Yield,
+    /// Choose an endpoint and begin to connect to it.
+    Connect,
+    /// Ask the endpoint's socket why it failed.
+    Diagnose,
+    /// The attempt has taken too long: close its socket.
+    Abandon,
+    /// The endpoint is connected: drop what only the attempts needed.
+    Settle,
+    /// Read from this side and write to the other.
+    Relay {
+        /// The side to read from.
+        from: Side,
+        /// It is a bulk transfer: worth more preparation per byte moved.
+        bulk: bool,
+    },
+    /// Write what is held of this side's bytes to the other.
+    Flush {
+        /// The side that the bytes came from.
+        from: Side,
+    },
+    /// Tell this side that no more will come.
+    ShutDown(Side),
+    /// Close both sockets.
+    End(End),
+}
+
+/// How a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Both sides have said all, and heard so.
+    Closed,
+    /// At least one side is told by a reset that something is missing.
+    Reset(Reason),
+}
+
+/// Why a session is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// This side was reset by its peer, or its peer is dead.
+    Peer(Side),
+    /// No endpoint could be reached.
+    Unreachable,
+    /// One direction was closed and the other silent for too long.
+    Silent,
+}
+
+/// How patient a session is.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How long each attempt to connect may take.
+    pub ladder: Box<[Duration]>,
+    /// How long a half-closed session may be silent.
+    pub half_close: Duration,
+}
+
+/// Attempts within one client connection, however fast they fail: a Service whose endpoints all refuse must not turn
+/// one SYN into a thousand.
+const MAX_ATTEMPTS: u8 = 16;
+/// Reads and writes in one turn; at 64 KiB each, a bulk transfer delays the other sessions by less than a millisecond.
+const BUDGET: u8 = 16;
+/// Reads in a row that found as much as they had room for, after which a transfer counts as bulk.
+const BULK: u8 = 4;
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Session {
+    phase: Phase,
+    legs: [Leg; 2],
+    /// Indexed by the side that the bytes come from.
+    ways: [Way; 2],
+    /// The way that is looked at first; the two take turns.
+    first: Side,
+    budget: u8,
+    yielded: bool,
+    deadline: Option<Instant>,
+    /// When bytes last moved; kept only while half-closed.
+    moved_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// On failure: the next attempt, until attempts or steps of the ladder (`timeouts`) run out; then Over.
+    Connecting { attempts: u8, timeouts: u8 },
+    /// On failure of a side: what it has said is passed on, then Over.
+    Relaying,
+    /// Nothing more happens.
+    Over(End),
+}
+
+/// One socket, as far as known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Leg {
+    readable: bool,
+    writable: bool,
+    /// See [`Readiness::read_closed`].
+    ending: bool,
+    /// A short read does not mean that there is no more.
+    urgent: bool,
+    /// See [`Readiness::failed`]. What it said before can still be read; nothing reaches it.
+    lost: bool,
+}
+
+/// One direction.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    course: Course,
+    held: bool,
+    /// How much the last reads looked like a bulk transfer.
+    streak: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// More may come.
+    Open,
+    /// The source has said all; some may be held yet.
+    Ended,
+    /// The other side has been told, or cannot be told any more.
+    Shut,
+}
+
+impl Session {
+    /// A session whose first input shall be [`Input::Accepted`].
+    pub fn new() -> Self {
+        let way = Way {
+            course: Course::Open,
+            held: false,
+            streak: 0,
+        };
+        // A new socket has room.
+        let client = Leg {
+            writable: true,
+            ..Leg::default()
+        };
+        Self {
+            phase: Phase::Connecting {
+                attempts: 0,
+                timeouts: 0,
+            },
+            legs: [client, Leg::default()],
+            ways: [way; 2],
+            first: Side::Client,
+            budget: BUDGET,
+            yielded: false,
+            deadline: None,
+            moved_at: None,
+        }
+    }
+
+    /// When to report [`Input::TimedOut`], if nothing else happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// An endpoint is being looked for.
+    pub fn is_connecting(&self) -> bool {
+        matches!(self.phase, Phase::Connecting { .. })
+    }
+
+    /// Takes in what happened; says what to do about it.
+    pub fn step(&mut self, limits: &Limits, now: Instant, input: Input) -> Action {
+        let action = match self.phase {
+            Phase::Connecting { attempts, timeouts } => {
+                self.connecting(limits, now, attempts, timeouts, input)
+            }
+            Phase::Relaying => self.relaying(limits, now, input),
+            Phase::Over(end) => Action::End(end),
+        };
+        self.check_invariants();
+        action
+    }
+
+    fn connecting(
+        &mut self,
+        limits: &Limits,
+        now: Instant,
+        attempts: u8,
+        timeouts: u8,
+        input: Input,
+    ) -> Action {
+        match input {
+            Input::Accepted => Action::Connect,
+            Input::Attempting => {
+                if self.deadline.is_none() {
+                    let step = limits.ladder.get(usize::from(timeouts));
+                    self.deadline = Some(now + step.copied().unwrap_or_default());
+                }
+                Action::Wait
+            }
+            Input::Ready(Side::Client, ready) => {
+                self.note(Side::Client, ready);
+                if ready.failed {
+                    return self.end(End::Reset(Reason::Peer(Side::Client)));
+                }
+                Action::Wait
+            }
+            Input::Ready(Side::Endpoint, ready) if ready.failed => Action::Diagnose,
+            Input::Ready(Side::Endpoint, ready) if ready.writable => {
+                self.note(Side::Endpoint, ready);
+                self.set_phase(Phase::Relaying);
+                self.deadline = None;
+                Action::Settle
+            }
+            Input::TimedOut => {
+                self.set_phase(Phase::Connecting {
+                    attempts,
+                    timeouts: timeouts.saturating_add(1),
+                });
+                Action::Abandon
+            }
+            Input::AttemptFailed => {
+                self.deadline = None;
+                let attempts = attempts.saturating_add(1);
+                if attempts >= MAX_ATTEMPTS || usize::from(timeouts) >= limits.ladder.len() {
+                    return self.end(End::Reset(Reason::Unreachable));
+                }
+                self.set_phase(Phase::Connecting { attempts, timeouts });
+                Action::Connect
+            }
+            Input::NoEndpoint => self.end(End::Reset(Reason::Unreachable)),
+            Input::Ready(Side::Endpoint, _)
+            | Input::Resumed
+            | Input::Done
+            | Input::Relayed { .. }
+            | Input::Flushed { .. }
+            | Input::ReadFailed(_)
+            | Input::WriteFailed(_) => Action::Wait,
+        }
+    }
+
+    fn relaying(&mut self, limits: &Limits, now: Instant, input: Input) -> Action {
+        match input {
+            Input::Ready(side, ready) => {
+                self.note(side, ready);
+                if ready.failed {
+                    self.lose(side);
+                }
+                if !self.yielded {
+                    self.budget = BUDGET;
+                }
+            }
+            Input::Resumed => {
+                self.yielded = false;
+                self.budget = BUDGET;
+            }
+            Input::TimedOut => {
+                let silent_since = self.moved_at.unwrap_or(now);
+                if now >= silent_since + limits.half_close {
+                    return self.end(End::Reset(Reason::Silent));
+                }
+                self.deadline = Some(silent_since + limits.half_close);
+                return Action::Wait;
+            }
+            Input::Relayed { from, got, held } => self.relayed(now, from, got, held),
+            Input::Flushed { from, held } => self.wrote(now, from, held),
+            Input::ReadFailed(side) => {
+                self.lose(side);
+                self.finish_reading(side);
+            }
+            Input::WriteFailed(side) => self.lose(side),
+            Input::Done => {}
+            Input::Accepted | Input::Attempting | Input::AttemptFailed | Input::NoEndpoint => {}
+        }
+        // Its turn comes by itself.
+        let action = if self.yielded {
+            Action::Wait
+        } else {
+            self.next()
+        };
+        self.watch_silence(limits, now);
+        action
+    }
+
+    /// What to do next, given all that is known.
+    fn next(&mut self) -> Action {
+        for from in [self.first, self.first.other()] {
+            let to = from.other();
+            let way = self.ways[from as usize];
+            let action = match way.course {
+                Course::Shut => continue,
+                Course::Open | Course::Ended if way.held => {
+                    if !self.legs[to as usize].writable {
+                        continue;
+                    }
+                    Action::Flush { from }
+                }
+                Course::Open => {
+                    if !self.legs[from as usize].readable {
+                        continue;
+                    }
+                    let bulk = way.streak >= BULK;
+                    Action::Relay { from, bulk }
+                }
+                Course::Ended => return self.shut(from),
+            };
+            if self.budget == 0 {
+                self.yielded = true;
+                return Action::Yield;
+            }
+            self.budget -= 1;
+            self.first = to;
+            return action;
+        }
+        match self.ways.map(|way| way.course) {
+            [Course::Shut, Course::Shut] => self.end_of_both(),
+            _ => Action::Wait,
+        }
+    }
+
+    /// All that this side has said was passed on: pass on that it was all.
+    fn shut(&mut self, from: Side) -> Action {
+        self.set_course(from, Course::Shut);
+        let to = from.other();
+        if self.legs[from as usize].lost || self.ways[to as usize].course == Course::Shut {
+            // Closing says it as well as shutting down.
+            return self.end_of_both();
+        }
+        Action::ShutDown(to)
+    }
+
+    fn end_of_both(&mut self) -> Action {
+        let lost = |side: &Side| self.legs[*side as usize].lost;
+        match [Side::Client, Side::Endpoint].into_iter().find(lost) {
+            Some(side) => self.end(End::Reset(Reason::Peer(side))),
+            None => self.end(End::Closed),
+        }
+    }
+
+    fn note(&mut self, side: Side, ready: Readiness) {
+        let leg = &mut self.legs[side as usize];
+        leg.readable |= ready.readable || ready.read_closed || ready.failed;
+        leg.writable |= ready.writable;
+        leg.ending |= ready.read_closed;
+        leg.urgent |= ready.urgent;
+    }
+
+    /// This side's peer is gone: nothing reaches it any more, but what it said before the end still counts.
+    fn lose(&mut self, side: Side) {
+        self.legs[side as usize].lost = true;
+        self.legs[side as usize].readable = true;
+        let towards = side.other();
+        self.ways[towards as usize].held = false;
+        self.set_course(towards, Course::Shut);
+    }
+
+    fn relayed(&mut self, now: Instant, from: Side, got: Got, held: bool) {
+        let leg = &mut self.legs[from as usize];
+        let streak = &mut self.ways[from as usize].streak;
+        match got {
+            Got::Part => {
+                *streak = 0;
+                if leg.ending && !leg.urgent && !leg.lost {
+                    self.finish_reading(from);
+                } else if !leg.urgent && !leg.lost {
+                    leg.readable = false;
+                }
+            }
+            Got::Full => *streak = (*streak + 1).min(2 * BULK),
+            Got::Nothing => {
+                *streak = streak.saturating_sub(2);
+                leg.readable = false;
+                leg.urgent = false;
+                if leg.lost {
+                    self.finish_reading(from);
+                }
+            }
+            Got::End => self.finish_reading(from),
+        }
+        if got == Got::Part || got == Got::Full {
+            self.wrote(now, from, held);
+        }
+    }
+
+    fn wrote(&mut self, now: Instant, from: Side, held: bool) {
+        if self.ways[from as usize].course == Course::Shut {
+            return;
+        }
+        self.ways[from as usize].held = held;
+        if held {
+            self.legs[from.other() as usize].writable = false;
+        }
+        if self.moved_at.is_some() {
+            self.moved_at = Some(now);
+        }
+    }
+
+    fn finish_reading(&mut self, from: Side) {
+        self.legs[from as usize].readable = false;
+        if self.ways[from as usize].course == Course::Open {
+            self.set_course(from, Course::Ended);
+        }
+    }
+
+    /// Half-closed sessions have a deadline, others have none.
+    fn watch_silence(&mut self, limits: &Limits, now: Instant) {
+        let over = matches!(self.phase, Phase::Over(_));
+        let open = self.ways.iter().all(|way| way.course == Course::Open);
+        if !over && !open && self.deadline.is_none() {
+            self.moved_at = Some(now);
+            self.deadline = Some(now + limits.half_close);
+        }
+    }
+
+    fn end(&mut self, end: End) -> Action {
+        self.set_phase(Phase::Over(end));
+        self.deadline = None;
+        Action::End(end)
+    }
+
+    fn set_phase(&mut self, to: Phase) {
+        debug_assert!(
+            matches!(
+                (self.phase, to),
+                (Phase::Connecting { .. }, _) | (Phase::Relaying, Phase::Over(_))
+            ),
+            "{:?} -> {to:?}",
+            self.phase
+        );
+        self.phase = to;
+    }
+
+    fn set_course(&mut self, from: Side, to: Course) {
+        let way = &mut self.ways[from as usize];
+        debug_assert!(
+            matches!(
+                (way.course, to),
+                (Course::Open, Course::Ended) | (_, Course::Shut)
+            ),
+            "{:?} -> {to:?}",
+            way.course
+        );
+        way.course = to;
+    }
+
+    fn check_invariants(&self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        for side in [Side::Client, Side::Endpoint] {
+            let way = self.ways[side as usize];
+            assert!(!(way.held && way.course == Course::Shut), "{self:?}");
+            assert!(!(way.held && self.is_connecting()), "{self:?}");
+        }
+        if self.phase == Phase::Relaying {
+            let open = self.ways.iter().all(|way| way.course == Course::Open);
+            assert_eq!(self.deadline.is_none(), open, "{self:?}");
+        }
+        let over = matches!(self.phase, Phase::Over(_));
+        assert!(!over || self.deadline.is_none(), "{self:?}");
+    }
+}

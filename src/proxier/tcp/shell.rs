@@ -1,0 +1,366 @@
+//! The sockets of all sessions of one worker: hands events to [`Session`], does what it answers.
+
+use std::collections::VecDeque;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use socket2::{SockRef, TcpKeepalive};
+
+use super::dial::{Dialled, Dialling, Failure, INTERESTS};
+use super::relay::{self, Broken, Held, Moved};
+use super::session::{Action, End, Input, Limits, Readiness, Reason, Session, Side};
+use crate::proxier::buffers::Buffers;
+use crate::proxier::mailbox::Accepted;
+use crate::proxier::tally::Tally;
+use crate::proxier::timers::Timers;
+use crate::proxier::tokens::{Key, Slab, Subject};
+use crate::proxier::worker::Context;
+use crate::types::counters::ServiceCounters;
+
+/// Most connections are over before keepalive could matter: its system calls wait until one has lasted this long.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+
+/// All sessions of one worker.
+#[derive(Debug)]
+pub struct Tcp {
+    limits: Limits,
+    keepalive: TcpKeepalive,
+    sessions: Slab<Connection>,
+    timers: Timers<Key>,
+    buffers: Buffers,
+    tally: Tally,
+    /// Sessions that have more to do than their share of one turn.
+    ready: VecDeque<Key>,
+    /// When to set keepalive on the sockets that lack it.
+    keepalive_due: Option<Instant>,
+    out_of_files: Option<std::io::Error>,
+}
+
+/// A session with its sockets.
+#[derive(Debug)]
+struct Connection {
+    session: Session,
+    client: TcpStream,
+    endpoint: Option<TcpStream>,
+    /// Indexed by the side that the bytes came from.
+    held: [Held; 2],
+    counters: Arc<ServiceCounters>,
+    /// None once an endpoint is connected.
+    dialling: Option<Box<Dialling>>,
+    /// The deadline that `timers` holds for this session.
+    armed: Option<Instant>,
+    keepalive_set: bool,
+}
+
+impl Tcp {
+    /// No sessions yet.
+    pub fn new(limits: Limits, keepalive: Duration) -> Self {
+        let keepalive = TcpKeepalive::new()
+            .with_time(keepalive)
+            .with_interval(Duration::from_secs(15))
+            .with_retries(4);
+        Self {
+            limits,
+            keepalive,
+            sessions: Slab::default(),
+            timers: Timers::default(),
+            buffers: Buffers::default(),
+            tally: Tally::default(),
+            ready: VecDeque::new(),
+            keepalive_due: None,
+            out_of_files: None,
+        }
+    }
+
+    /// Begins a session; its worker's load was counted when the client was accepted.
+    pub fn begin(&mut self, context: &Context<'_>, accepted: Accepted) {
+        let counters = Arc::clone(&accepted.frontend.route.counters);
+        counters.active.inc();
+        let client = TcpStream::from_std(accepted.socket.into());
+        let dialling = Dialling::new(accepted.frontend, accepted.client, accepted.at);
+        let connection = Connection {
+            session: Session::new(),
+            client,
+            endpoint: None,
+            held: Default::default(),
+            counters,
+            dialling: Some(Box::new(dialling)),
+            armed: None,
+            keepalive_set: false,
+        };
+        let key = match self.sessions.insert(connection) {
+            Ok(key) => key,
+            Err(connection) => return connection.close(context, UNREACHABLE),
+        };
+        let token = Subject::Client(key).token();
+        if let Some(connection) = self.sessions.get_mut(key) {
+            let client = &mut connection.client;
+            if let Err(error) = context.registry.register(client, token, INTERESTS) {
+                log::debug!("cannot watch a client's socket: {error}");
+                return self.finish(context, key, UNREACHABLE);
+            }
+        }
+        self.drive(context, key, Input::Accepted);
+    }
+
+    /// Epoll spoke of one of a session's sockets.
+    pub fn event(&mut self, context: &Context<'_>, key: Key, side: Side, event: &Event) {
+        let ready = Readiness {
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            read_closed: event.is_read_closed(),
+            failed: event.is_error(),
+            urgent: event.is_priority(),
+        };
+        self.drive(context, key, Input::Ready(side, ready));
+    }
+
+    /// Gives each session that yielded its next turn.
+    pub fn run_ready(&mut self, context: &Context<'_>) {
+        for _ in 0..self.ready.len() {
+            if let Some(key) = self.ready.pop_front() {
+                self.drive(context, key, Input::Resumed);
+            }
+        }
+    }
+
+    /// Some sessions wait for their turn, not for an event.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// When [`Tcp::expire`] has something to do.
+    pub fn deadline(&mut self) -> Option<Instant> {
+        let sessions = &self.sessions;
+        let next = self.timers.next(|key, at| is_armed(sessions, key, at));
+        [next, self.keepalive_due].into_iter().flatten().min()
+    }
+
+    /// Acts on every deadline that has passed.
+    pub fn expire(&mut self, context: &Context<'_>) {
+        loop {
+            let sessions = &self.sessions;
+            let live = |key, at| is_armed(sessions, key, at);
+            let Some((key, _)) = self.timers.pop_expired(context.now, live) else {
+                break;
+            };
+            if let Some(connection) = self.sessions.get_mut(key) {
+                connection.armed = None;
+            }
+            self.drive(context, key, Input::TimedOut);
+        }
+        if self
+            .keepalive_due
+            .take_if(|due| *due <= context.now)
+            .is_some()
+        {
+            self.set_keepalive();
+        }
+    }
+
+    /// Brings counters up to date.
+    pub fn flush_counters(&mut self) {
+        self.tally.flush();
+    }
+
+    /// Files ran out since this was last asked.
+    pub fn take_out_of_files(&mut self) -> Option<std::io::Error> {
+        self.out_of_files.take()
+    }
+
+    /// Steps a session until it waits, and does what it says in between.
+    fn drive(&mut self, context: &Context<'_>, key: Key, mut input: Input) {
+        let Some(connection) = self.sessions.get_mut(key) else {
+            return;
+        };
+        loop {
+            let action = connection.session.step(&self.limits, context.now, input);
+            input = match action {
+                Action::Wait => break,
+                Action::Yield => {
+                    self.ready.push_back(key);
+                    break;
+                }
+                Action::End(end) => return self.finish(context, key, end),
+                Action::Connect => {
+                    let out_of_files = &mut self.out_of_files;
+                    connection.connect(context, key, out_of_files)
+                }
+                Action::Diagnose => connection.diagnose(context.now),
+                Action::Abandon => connection.attempt_failed(Failure::TimedOut, context.now),
+                Action::Settle => {
+                    connection.settle(context.now);
+                    let due = context.now + KEEPALIVE_AFTER;
+                    self.keepalive_due.get_or_insert(due);
+                    Input::Done
+                }
+                Action::Relay { from, bulk } => {
+                    connection.relay(from, bulk, &mut self.buffers, &mut self.tally)
+                }
+                Action::Flush { from } => connection.flush(from, &mut self.buffers),
+                Action::ShutDown(side) => connection.shut_down(side),
+            };
+        }
+        let deadline = connection.session.deadline();
+        let armed = std::mem::replace(&mut connection.armed, deadline);
+        if armed != deadline {
+            if armed.is_some() {
+                let sessions = &self.sessions;
+                self.timers.abandon(|key, at| is_armed(sessions, key, at));
+            }
+            if let Some(deadline) = deadline {
+                self.timers.arm(deadline, key);
+            }
+        }
+    }
+
+    fn finish(&mut self, context: &Context<'_>, key: Key, end: End) {
+        let Some(connection) = self.sessions.remove(key) else {
+            return;
+        };
+        if connection.armed.is_some() {
+            let sessions = &self.sessions;
+            self.timers.abandon(|key, at| is_armed(sessions, key, at));
+        }
+        connection.close(context, end);
+    }
+
+    fn set_keepalive(&mut self) {
+        for (_, connection) in self.sessions.iter_mut() {
+            let Some(endpoint) = &connection.endpoint else {
+                continue;
+            };
+            if connection.dialling.is_none() && !connection.keepalive_set {
+                connection.keepalive_set = true;
+                // It fails on a connection that is gone already.
+                let _ = SockRef::from(endpoint).set_tcp_keepalive(&self.keepalive);
+            }
+        }
+    }
+}
+
+const UNREACHABLE: End = End::Reset(Reason::Unreachable);
+
+fn is_armed(sessions: &Slab<Connection>, key: Key, at: Instant) -> bool {
+    sessions.get(key).is_some_and(|c| c.armed == Some(at))
+}
+
+impl Connection {
+    fn connect(
+        &mut self,
+        context: &Context<'_>,
+        key: Key,
+        out_of_files: &mut Option<std::io::Error>,
+    ) -> Input {
+        let Some(dialling) = &mut self.dialling else {
+            return Input::NoEndpoint;
+        };
+        match dialling.dial(context, key) {
+            Dialled::Attempting(stream) => {
+                self.endpoint = Some(stream);
+                Input::Attempting
+            }
+            Dialled::OutOfFiles(error) => {
+                *out_of_files = Some(error);
+                Input::Attempting
+            }
+            Dialled::Failed => Input::AttemptFailed,
+            Dialled::NoEndpoint => Input::NoEndpoint,
+        }
+    }
+
+    fn diagnose(&mut self, now: Instant) -> Input {
+        let error = self.endpoint.as_ref().map(TcpStream::take_error);
+        match error {
+            Some(Ok(Some(error)) | Err(error)) => self.attempt_failed(Failure::of(&error), now),
+            Some(Ok(None)) => Input::Attempting,
+            None => self.attempt_failed(Failure::Other, now),
+        }
+    }
+
+    fn attempt_failed(&mut self, failure: Failure, now: Instant) -> Input {
+        self.endpoint = None;
+        if let Some(dialling) = &mut self.dialling {
+            dialling.failed(failure, now);
+        }
+        Input::AttemptFailed
+    }
+
+    fn settle(&mut self, now: Instant) {
+        if let Some(dialling) = self.dialling.take() {
+            dialling.succeeded(now);
+        }
+    }
+
+    fn relay(&mut self, from: Side, bulk: bool, buffers: &mut Buffers, tally: &mut Tally) -> Input {
+        let Some(endpoint) = &self.endpoint else {
+            return Input::ReadFailed(from);
+        };
+        let (source, sink) = match from {
+            Side::Client => (&self.client, endpoint),
+            Side::Endpoint => (endpoint, &self.client),
+        };
+        let held = &mut self.held[from as usize];
+        let piped = if bulk {
+            relay::pipe(source, sink, buffers, held)
+        } else {
+            None
+        };
+        let moved = piped.unwrap_or_else(|| relay::copy(source, sink, buffers, held));
+        match moved {
+            Ok(Moved { got, read, held }) => {
+                match from {
+                    Side::Client => tally.received(&self.counters, read),
+                    Side::Endpoint => tally.sent(&self.counters, read),
+                }
+                Input::Relayed { from, got, held }
+            }
+            Err(Broken::Source) => Input::ReadFailed(from),
+            Err(Broken::Sink) => Input::WriteFailed(from.other()),
+        }
+    }
+
+    fn flush(&mut self, from: Side, buffers: &mut Buffers) -> Input {
+        let to = from.other();
+        let sink = match to {
+            Side::Client => &self.client,
+            Side::Endpoint => match &self.endpoint {
+                Some(endpoint) => endpoint,
+                None => return Input::WriteFailed(to),
+            },
+        };
+        match relay::flush(sink, buffers, &mut self.held[from as usize]) {
+            Ok(held) => Input::Flushed { from, held },
+            Err(_) => Input::WriteFailed(to),
+        }
+    }
+
+    fn shut_down(&mut self, side: Side) -> Input {
+        let socket = match side {
+            Side::Client => Some(&self.client),
+            Side::Endpoint => self.endpoint.as_ref(),
+        };
+        match socket.map(|socket| socket.shutdown(Shutdown::Write)) {
+            Some(Ok(())) => Input::Done,
+            // It was reset just now.
+            Some(Err(_)) | None => Input::WriteFailed(side),
+        }
+    }
+
+    fn close(self, context: &Context<'_>, end: End) {
+        if let End::Reset(reason) = end {
+            relay::reset_on_close(&self.client);
+            if let Some(endpoint) = &self.endpoint {
+                relay::reset_on_close(endpoint);
+            }
+            if reason == Reason::Unreachable {
+                self.counters.failed.add(1);
+            }
+        }
+        self.counters.active.dec();
+        context.shared.session_ended(context.worker);
+    }
+}

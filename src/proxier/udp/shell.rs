@@ -1,0 +1,451 @@
+//! The UDP sockets of one worker.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::Interest;
+use mio::net::UdpSocket;
+use mio::unix::SourceFd;
+use nix::errno::Errno;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
+use socket2::{Domain, Socket, Type};
+
+use super::batch::{BATCH, Inbox, Outbox, Received, Shape};
+use super::flows::{FlowKey, Flows, Limits};
+use crate::proxier::ListenerId;
+use crate::proxier::tally::Tally;
+use crate::proxier::tokens::{Key, Slab, Subject};
+use crate::proxier::worker::Context;
+use crate::routing::Frontend;
+use crate::types::Protocol;
+use crate::types::counters::ServiceCounters;
+
+/// Batches from one socket in one turn, before others have theirs.
+const ROUNDS: usize = 4;
+/// With less room than this for replies, those that wait are sent first.
+const LITTLE_ROOM: usize = 8;
+
+/// All listeners and flows of one worker. A listener has one worker, so that a client has one flow.
+pub struct Udp {
+    listeners: Slab<Listener>,
+    by_id: HashMap<ListenerId, Key>,
+    flows: Flows<Carried>,
+    /// Made with the first listener: many machines have no UDP Service.
+    boxes: Option<Boxes>,
+    tally: Tally,
+    /// Sockets that have more than their share of one turn.
+    ready: VecDeque<Ready>,
+}
+
+struct Listener {
+    socket: Arc<Socket>,
+    shape: Shape,
+    frontend: Arc<Frontend>,
+    flows: usize,
+}
+
+struct Boxes {
+    inbox: Inbox,
+    outbox: Outbox,
+    /// Whose replies the outbox holds.
+    replying: Option<FlowKey>,
+}
+
+/// What a flow has besides its place in the table.
+#[derive(Debug)]
+struct Carried {
+    socket: UdpSocket,
+    counters: Arc<ServiceCounters>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Ready {
+    Listener(Key),
+    Flow(Key),
+}
+
+impl Udp {
+    /// No listeners yet.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            listeners: Slab::default(),
+            by_id: HashMap::new(),
+            flows: Flows::new(limits),
+            boxes: None,
+            tally: Tally::default(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Begins to serve a listener, if it is this worker's.
+    pub fn open(
+        &mut self,
+        context: &Context<'_>,
+        id: ListenerId,
+        addr: SocketAddr,
+        socket: Arc<Socket>,
+        frontend: Arc<Frontend>,
+    ) -> io::Result<()> {
+        if id.0 % context.shared.workers() as u64 != context.worker as u64 {
+            return Ok(());
+        }
+        self.close(context, id);
+        let shape = Shape::of(addr);
+        match shape {
+            Shape::V4 | Shape::V6 => {}
+            Shape::V4Local => setsockopt(&socket, Ipv4PacketInfo, &true)?,
+            Shape::V6Local => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
+        }
+        let fd = socket.as_raw_fd();
+        let listener = Listener {
+            socket,
+            shape,
+            frontend,
+            flows: 0,
+        };
+        let Ok(key) = self.listeners.insert(listener) else {
+            return Err(io::Error::other("too many listeners"));
+        };
+        self.by_id.insert(id, key);
+        self.boxes.get_or_insert_with(|| Boxes {
+            inbox: Inbox::new(),
+            outbox: Outbox::new(),
+            replying: None,
+        });
+        let token = Subject::UdpListener(key).token();
+        let registry = context.registry;
+        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
+    }
+
+    /// Gives a listener another frontend; flows to endpoints that it does not offer end, and their clients' next
+    /// datagrams go elsewhere.
+    pub fn replace(&mut self, context: &Context<'_>, id: ListenerId, frontend: &Arc<Frontend>) {
+        let Some(key) = self.by_id.get(&id).copied() else {
+            return;
+        };
+        let Some(listener) = self.listeners.get_mut(key) else {
+            return;
+        };
+        listener.frontend = Arc::clone(frontend);
+        if listener.flows > 0 {
+            let unwanted = self.flows.unwanted(key, |flow| {
+                let endpoints = frontend.endpoints(flow.key.client.ip());
+                endpoints.contains(&flow.endpoint)
+            });
+            self.flush(context);
+            unwanted.into_iter().for_each(|flow| self.end(flow));
+        }
+    }
+
+    /// Forgets a listener and ends its flows.
+    pub fn close(&mut self, context: &Context<'_>, id: ListenerId) {
+        let Some(key) = self.by_id.remove(&id) else {
+            return;
+        };
+        self.flush(context);
+        let all = self.flows.unwanted(key, |_| false);
+        all.into_iter().for_each(|flow| self.end(flow));
+        if let Some(listener) = self.listeners.remove(key) {
+            let fd = listener.socket.as_raw_fd();
+            if let Err(error) = context.registry.deregister(&mut SourceFd(&fd)) {
+                log::debug!("cannot stop watching a listener: {error}");
+            }
+        }
+    }
+
+    /// Forgets all listeners and flows.
+    pub fn close_all(&mut self, context: &Context<'_>) {
+        let ids: Vec<_> = self.by_id.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.close(context, id));
+    }
+
+    /// When [`Udp::expire`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.flows.deadline()
+    }
+
+    /// Ends the flows that have been silent for too long.
+    pub fn expire(&mut self, context: &Context<'_>) {
+        while let Some(flow) = self.flows.expired(context.now) {
+            self.end(flow);
+        }
+    }
+
+    /// Some sockets wait for their turn, not for an event.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Gives each socket that had more than its share its next turn.
+    pub fn run_ready(&mut self, context: &Context<'_>) {
+        for _ in 0..self.ready.len() {
+            match self.ready.pop_front() {
+                Some(Ready::Listener(key)) => self.listener_event(context, key),
+                Some(Ready::Flow(key)) => self.flow_event(context, key),
+                None => return,
+            }
+        }
+    }
+
+    /// Sends what waits to be sent and brings counters up to date: the end of a turn.
+    pub fn flush(&mut self, _context: &Context<'_>) {
+        self.tally.flush();
+        let Some(boxes) = &mut self.boxes else {
+            return;
+        };
+        if let Some(flow) = boxes.replying.take() {
+            if let Some(listener) = self.listeners.get(flow.listener) {
+                let fd = listener.socket.as_raw_fd();
+                boxes.outbox.send(fd, listener.shape, flow.local);
+            }
+        }
+    }
+
+    /// Clients have sent something.
+    pub fn listener_event(&mut self, context: &Context<'_>, key: Key) {
+        for _ in 0..ROUNDS {
+            let Some(listener) = self.listeners.get(key) else {
+                return;
+            };
+            let Some(boxes) = &mut self.boxes else {
+                return;
+            };
+            let fd = listener.socket.as_raw_fd();
+            let received = match boxes.inbox.receive(fd, listener.shape) {
+                Ok(received) => received,
+                Err(Errno::EAGAIN) => return,
+                // An error of an earlier reply, reported here; it is not about what waits now.
+                Err(_) => continue,
+            };
+            self.forward(context, key, received);
+            if received < BATCH {
+                return;
+            }
+        }
+        self.ready.push_back(Ready::Listener(key));
+    }
+
+    /// Sends what is in the inbox to the flows it belongs to, what is for one flow in one go.
+    fn forward(&mut self, context: &Context<'_>, listener: Key, received: usize) {
+        let mut flows = [None; BATCH];
+        for (position, flow) in flows.iter_mut().enumerate().take(received) {
+            let datagram = self.boxes.as_ref().and_then(|b| b.inbox.get(position));
+            *flow = datagram.and_then(|datagram| self.flow(context, listener, datagram));
+        }
+        for position in 0..received.min(BATCH) {
+            let Some(flow) = flows[position] else {
+                continue;
+            };
+            let mut positions = [0; BATCH];
+            let mut count = 0;
+            for (other, of) in flows.iter_mut().enumerate().skip(position) {
+                if *of == Some(flow) {
+                    *of = None;
+                    positions[count] = other;
+                    count += 1;
+                }
+            }
+            self.send(context, listener, flow, &positions[..count]);
+        }
+    }
+
+    /// Sends datagrams from the inbox to a flow; once more to another endpoint, if this one turns out to refuse.
+    fn send(&mut self, context: &Context<'_>, listener: Key, flow: Key, positions: &[usize]) {
+        let Err(error) = self.try_send(flow, positions) else {
+            return;
+        };
+        match error {
+            // No room: lost, as datagrams may be. Too large for the way to the endpoint: not the flow's fault.
+            Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::EMSGSIZE => {}
+            Errno::ECONNREFUSED => {
+                self.refused(context, flow);
+                let first = positions.first();
+                let boxes = self.boxes.as_ref();
+                let datagram = first.and_then(|first| boxes?.inbox.get(*first));
+                let next = datagram.and_then(|datagram| self.flow(context, listener, datagram));
+                if let Some(next) = next {
+                    // What fails twice is lost.
+                    let _ = self.try_send(next, positions);
+                }
+            }
+            error => {
+                log::debug!("cannot send to an endpoint: {error}");
+                self.end(flow);
+            }
+        }
+    }
+
+    fn try_send(&mut self, flow: Key, positions: &[usize]) -> Result<(), Errno> {
+        let (Some(flow), Some(boxes)) = (self.flows.get(flow), &mut self.boxes) else {
+            return Ok(());
+        };
+        let fd = flow.carried.socket.as_raw_fd();
+        let mut rest = positions;
+        while !rest.is_empty() {
+            let sent = match boxes.inbox.send(fd, rest) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            let (done, left) = rest.split_at(sent.clamp(1, rest.len()));
+            let datagrams = done
+                .iter()
+                .filter_map(|position| boxes.inbox.get(*position));
+            let bytes = datagrams.map(|datagram| datagram.len).sum();
+            self.tally.received(&flow.carried.counters, bytes);
+            rest = left;
+        }
+        Ok(())
+    }
+
+    /// The flow that a client's datagram belongs to, begun if need be. None: it has nowhere to go.
+    fn flow(&mut self, context: &Context<'_>, listener: Key, datagram: Received) -> Option<Key> {
+        let key = FlowKey {
+            listener,
+            client: datagram.client,
+            local: datagram.local,
+        };
+        if let Some(flow) = self.flows.find(&key) {
+            self.flows.used_by_client(context.now, flow);
+            return Some(flow);
+        }
+        let frontend = Arc::clone(&self.listeners.get(listener)?.frontend);
+        let route = &frontend.route;
+        let client = key.client.ip();
+        let endpoints = frontend.endpoints(client);
+        let balancer = &route.balancer;
+        let endpoint = balancer.pick(endpoints, client, route.affinity, &[], context.now)?;
+        let connected = if context.shared.is_own(endpoint, Protocol::Udp) {
+            Err(io::Error::other("it is a listener of ours"))
+        } else {
+            connect(endpoint).or_else(|error| {
+                // Another flow's file, if files have run out.
+                let oldest = self.flows.oldest().ok_or(error)?;
+                self.end(oldest);
+                connect(endpoint)
+            })
+        };
+        let socket = match connected {
+            Ok(socket) => socket,
+            Err(error) => {
+                log::debug!("{}: endpoint {endpoint}: {error}", route.name);
+                route.counters.connect_other.add(1);
+                balancer.failed(endpoint, context.now);
+                return None;
+            }
+        };
+        let carried = Carried {
+            socket,
+            counters: Arc::clone(&route.counters),
+        };
+        self.begin(context, key, endpoint, carried)
+    }
+
+    fn begin(
+        &mut self,
+        context: &Context<'_>,
+        key: FlowKey,
+        endpoint: SocketAddr,
+        carried: Carried,
+    ) -> Option<Key> {
+        if let Some(oldest) = self.flows.in_the_way() {
+            self.end(oldest);
+        }
+        let flow = self.flows.begin(context.now, key, endpoint, carried)?;
+        if let Some(listener) = self.listeners.get_mut(key.listener) {
+            listener.flows += 1;
+        }
+        let carried = &mut self.flows.get_mut(flow)?.carried;
+        carried.counters.accepted.add(1);
+        carried.counters.active.inc();
+        let token = Subject::Flow(flow).token();
+        let socket = &mut carried.socket;
+        let registered = context.registry.register(socket, token, Interest::READABLE);
+        if let Err(error) = registered {
+            log::debug!("cannot watch a flow's socket: {error}");
+            self.end(flow);
+            return None;
+        }
+        Some(flow)
+    }
+
+    /// An endpoint has answered, or its host has said that nobody is there.
+    pub fn flow_event(&mut self, context: &Context<'_>, name: Key) {
+        for _ in 0..ROUNDS {
+            let Some(flow) = self.flows.get(name) else {
+                return;
+            };
+            let key = flow.key;
+            let Some(boxes) = &mut self.boxes else {
+                return;
+            };
+            let same = |other: FlowKey| (other.listener, other.local) == (key.listener, key.local);
+            if boxes.outbox.room() < LITTLE_ROOM || !boxes.replying.is_none_or(same) {
+                self.flush(context);
+            }
+            let (Some(flow), Some(boxes)) = (self.flows.get(name), &mut self.boxes) else {
+                return;
+            };
+            let room = boxes.outbox.room();
+            match boxes.outbox.receive(&flow.carried.socket, key.client) {
+                Ok((datagrams, bytes)) => {
+                    boxes.replying = Some(key);
+                    self.tally.sent(&flow.carried.counters, bytes);
+                    if !flow.has_replied() {
+                        if let Some(listener) = self.listeners.get(key.listener) {
+                            let balancer = &listener.frontend.route.balancer;
+                            balancer.succeeded(flow.endpoint);
+                        }
+                    }
+                    self.flows.used_by_endpoint(context.now, name);
+                    if datagrams < room {
+                        return;
+                    }
+                }
+                Err(Errno::EAGAIN) => return,
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECONNREFUSED) => return self.refused(context, name),
+                Err(error) => {
+                    log::debug!("cannot receive from an endpoint: {error}");
+                    return self.end(name);
+                }
+            }
+        }
+        self.ready.push_back(Ready::Flow(name));
+    }
+
+    /// Nobody is at this flow's endpoint: the client's next datagram goes elsewhere.
+    fn refused(&mut self, context: &Context<'_>, name: Key) {
+        let Some(flow) = self.flows.get(name) else {
+            return;
+        };
+        flow.carried.counters.connect_refused.add(1);
+        if let Some(listener) = self.listeners.get(flow.key.listener) {
+            let balancer = &listener.frontend.route.balancer;
+            balancer.failed(flow.endpoint, context.now);
+        }
+        self.end(name);
+    }
+
+    fn end(&mut self, name: Key) {
+        let Some(flow) = self.flows.end(name) else {
+            return;
+        };
+        flow.carried.counters.active.dec();
+        if let Some(listener) = self.listeners.get_mut(flow.key.listener) {
+            listener.flows = listener.flows.saturating_sub(1);
+        }
+    }
+}
+
+/// A socket to an endpoint, in this thread's network namespace.
+fn connect(endpoint: SocketAddr) -> io::Result<UdpSocket> {
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(endpoint), kind, None)?;
+    socket.connect(&endpoint.into())?;
+    Ok(UdpSocket::from_std(socket.into()))
+}
