@@ -87,8 +87,11 @@ spawn() {
 
 # Ends a process that spawn started, and waits for it.
 stop() {
+  local pid left=()
   kill "-${2:-TERM}" "$1" 2>/dev/null || true
   wait "$1" 2>/dev/null || true
+  for pid in "${pids[@]}"; do if [[ $pid != "$1" ]]; then left+=("$pid"); fi; done
+  pids=("${left[@]}")
 }
 
 machines_down() {
