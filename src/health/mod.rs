@@ -1,1 +1,20 @@
-//! health
+//! What others may ask over HTTP: /healthz, /livez, healthCheckNodePorts, /metrics and its neighbours.
+//!
+//! One thread serves every listener ([`HealthServer`]); what it answers is kept in values that the rest of the program
+//! writes: [`ProxyHealth`], [`SyncMetrics`], and closures ([`Sources`]) for what is asked for only when somebody scrapes.
+//! Statuses, bodies and names are kube-proxy's.
+
+mod connection;
+mod exposition;
+mod healthz;
+mod http;
+mod listeners;
+mod metrics;
+mod process;
+mod routes;
+mod server;
+
+pub use exposition::{RestRequests, Sources};
+pub use healthz::{HealthCheck, Now, ProxyHealth};
+pub use metrics::SyncMetrics;
+pub use server::{BindError, HealthServer, Settings};

@@ -1,0 +1,498 @@
+//! The Prometheus text format, written in pieces: thousands of series are never in memory at once.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use super::metrics::{Answers, Histogram, SyncMetrics, seconds_since_epoch};
+use super::process::Process;
+use crate::types::counters::ServiceCounters;
+use crate::types::{IpFamily, ServicePortName};
+
+/// ServicePorts (each family by itself) with series of their own. A cluster with more of them is better served by a sum than by
+/// a scrape that grows without bound; `portico_service_ports_not_shown` says how many are left out.
+const MOST_SERVICE_PORTS: usize = 2000;
+/// Rows in one piece.
+const ROWS: usize = 64;
+
+/// A ServicePort of one family, and what it has carried.
+pub type ServicePortCounters = (ServicePortName, IpFamily, Arc<ServiceCounters>);
+
+/// What is asked for at each scrape.
+pub struct Sources {
+    /// The counters of every ServicePort; none if they are not wanted.
+    pub service_ports: Box<dyn Fn() -> Vec<ServicePortCounters> + Send>,
+    /// Requests to the apiserver so far.
+    pub rest_requests: Box<dyn Fn() -> Vec<RestRequests> + Send>,
+}
+
+/// Requests of one kind, as client-go counts them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestRequests {
+    /// The status, or `<error>`.
+    pub code: String,
+    /// GET and its like.
+    pub method: String,
+    /// Host and port of the apiserver.
+    pub host: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// The text of one scrape.
+pub(super) fn expose(
+    metrics: &SyncMetrics,
+    sources: &Sources,
+) -> impl Iterator<Item = String> + Send + use<> {
+    let mut ports = (sources.service_ports)();
+    ports.sort_unstable_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+    let hidden = ports.len().saturating_sub(MOST_SERVICE_PORTS);
+    ports.truncate(MOST_SERVICE_PORTS);
+    let mut text = Text::default();
+    own_work(&mut text, metrics);
+    requests(&mut text, &(sources.rest_requests)());
+    process(&mut text, metrics);
+    let help = "ServicePorts beyond the limit on series, which have none of their own.";
+    text.one(
+        "portico_service_ports_not_shown",
+        Type::Gauge,
+        help,
+        hidden as f64,
+    );
+    std::iter::once(text.0).chain(per_service_port(ports))
+}
+
+fn own_work(text: &mut Text, metrics: &SyncMetrics) {
+    use Type::{Counter, Gauge, Untyped};
+    text.family(
+        "portico_build_info",
+        Gauge,
+        "Always 1; the version is a label.",
+    );
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    text.sample("portico_build_info", &version, 1.0);
+    let name = "kubeproxy_sync_proxy_rules_duration_seconds";
+    text.histogram(name, "How long a sync took.", &metrics.sync_duration);
+    let name = "kubeproxy_network_programming_duration_seconds";
+    let help = "From a change of endpoints in the cluster to its effect on this node.";
+    text.histogram(name, help, &metrics.network_programming);
+    let name = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
+    text.one(name, Gauge, "The last sync.", metrics.last_sync.get());
+    let name = "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds";
+    text.one(
+        name,
+        Gauge,
+        "The last time a sync was asked for.",
+        metrics.last_queued.get(),
+    );
+    for (kind, changes) in [
+        ("service", &metrics.services),
+        ("endpoint", &metrics.endpoints),
+    ] {
+        let name = format!("kubeproxy_sync_proxy_rules_{kind}_changes_total");
+        text.one(&name, Counter, "Changes seen.", changes.total.get() as f64);
+        let name = format!("kubeproxy_sync_proxy_rules_{kind}_changes_pending");
+        text.one(
+            &name,
+            Gauge,
+            "Changes that no sync has carried out yet.",
+            changes.pending.get(),
+        );
+    }
+    // A gauge by nature and a counter by name; untyped offends neither.
+    let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
+    text.family(
+        name,
+        Untyped,
+        "Services with policy Local that have endpoints, but none here.",
+    );
+    text.sample(
+        name,
+        &[("traffic_policy", "internal")],
+        metrics.no_local_internal.get(),
+    );
+    text.sample(
+        name,
+        &[("traffic_policy", "external")],
+        metrics.no_local_external.get(),
+    );
+    text.answers(
+        "kubeproxy_proxy_healthz_total",
+        "Answers of /healthz.",
+        &metrics.healthz,
+    );
+    text.answers(
+        "kubeproxy_proxy_livez_total",
+        "Answers of /livez.",
+        &metrics.livez,
+    );
+    text.family("portico_listeners", Gauge, "Listeners of frontends.");
+    text.sample(
+        "portico_listeners",
+        &[("state", "open")],
+        metrics.listeners_open.get(),
+    );
+    text.sample(
+        "portico_listeners",
+        &[("state", "failed")],
+        metrics.listeners_failed.get(),
+    );
+}
+
+fn requests(text: &mut Text, requests: &[RestRequests]) {
+    let name = "rest_client_requests_total";
+    text.family(name, Type::Counter, "Requests to the apiserver.");
+    for RestRequests {
+        code,
+        method,
+        host,
+        count,
+    } in requests
+    {
+        let labels = [("code", code.as_str()), ("method", method), ("host", host)];
+        text.sample(name, &labels, *count as f64);
+    }
+}
+
+fn process(text: &mut Text, metrics: &SyncMetrics) {
+    use Type::{Counter, Gauge};
+    let process = Process::read();
+    let number = |value: Option<u64>| value.map(|value| value as f64);
+    let cpu = process.cpu.map(|time| time.as_secs_f64());
+    let rows = [
+        (
+            "process_cpu_seconds_total",
+            Counter,
+            "User and system time spent.",
+            cpu,
+        ),
+        (
+            "process_resident_memory_bytes",
+            Gauge,
+            "Resident memory.",
+            number(process.resident_bytes),
+        ),
+        (
+            "process_virtual_memory_bytes",
+            Gauge,
+            "Virtual memory.",
+            number(process.virtual_bytes),
+        ),
+        (
+            "process_open_fds",
+            Gauge,
+            "Open files.",
+            number(process.open_files),
+        ),
+        (
+            "process_max_fds",
+            Gauge,
+            "Files that may be open.",
+            number(process.most_files),
+        ),
+        (
+            "process_start_time_seconds",
+            Gauge,
+            "When the process was started.",
+            Some(seconds_since_epoch(metrics.started)),
+        ),
+    ];
+    for (name, kind, help, value) in rows {
+        if let Some(value) = value {
+            text.one(name, kind, help, value);
+        }
+    }
+}
+
+/// A family of series with a row (or a few) for each ServicePort.
+struct PerServicePort {
+    name: &'static str,
+    kind: Type,
+    help: &'static str,
+    /// Rows: suffix of the name, label besides the ServicePort's, value.
+    rows: fn(&ServiceCounters) -> Rows,
+}
+
+type Rows = Vec<(&'static str, Option<(&'static str, &'static str)>, f64)>;
+
+fn row(value: f64) -> Rows {
+    vec![("", None, value)]
+}
+
+const PER_SERVICE_PORT: &[PerServicePort] = &[
+    PerServicePort {
+        name: "portico_service_connections_total",
+        kind: Type::Counter,
+        help: "Client connections accepted; for UDP, flows begun.",
+        rows: |c| row(c.accepted.get() as f64),
+    },
+    PerServicePort {
+        name: "portico_service_connections_active",
+        kind: Type::Gauge,
+        help: "Client connections or flows alive.",
+        rows: |c| row(c.active.get() as f64),
+    },
+    PerServicePort {
+        name: "portico_service_connections_failed_total",
+        kind: Type::Counter,
+        help: "Client connections given up after every attempt failed.",
+        rows: |c| row(c.failed.get() as f64),
+    },
+    PerServicePort {
+        name: "portico_service_received_bytes_total",
+        kind: Type::Counter,
+        help: "Bytes from clients to endpoints.",
+        rows: |c| row(c.received_bytes.get() as f64),
+    },
+    PerServicePort {
+        name: "portico_service_sent_bytes_total",
+        kind: Type::Counter,
+        help: "Bytes from endpoints to clients.",
+        rows: |c| row(c.sent_bytes.get() as f64),
+    },
+    PerServicePort {
+        name: "portico_service_retries_total",
+        kind: Type::Counter,
+        help: "Attempts after the first within one client connection.",
+        rows: |c| row(c.retries.get() as f64),
+    },
+    PerServicePort {
+        name: "portico_service_connect_errors_total",
+        kind: Type::Counter,
+        help: "Attempts at an endpoint that failed.",
+        rows: |c| {
+            let reason = |name| Some(("reason", name));
+            vec![
+                ("", reason("refused"), c.connect_refused.get() as f64),
+                ("", reason("timeout"), c.connect_timeout.get() as f64),
+                ("", reason("other"), c.connect_other.get() as f64),
+            ]
+        },
+    },
+    PerServicePort {
+        name: "portico_service_connect_duration_seconds",
+        kind: Type::Summary,
+        help: "From accept to a connected endpoint.",
+        rows: |c| {
+            let seconds = c.connect_micros.get() as f64 / 1e6;
+            vec![
+                ("_sum", None, seconds),
+                ("_count", None, c.connected.get() as f64),
+            ]
+        },
+    },
+];
+
+fn per_service_port(
+    ports: Vec<ServicePortCounters>,
+) -> impl Iterator<Item = String> + Send + use<> {
+    let ports: Arc<[ServicePortCounters]> = ports.into();
+    let pieces = ports.len().div_ceil(ROWS);
+    PER_SERVICE_PORT.iter().flat_map(move |family| {
+        let ports = ports.clone();
+        (0..pieces).map(move |piece| {
+            let mut text = Text::default();
+            if piece == 0 {
+                text.family(family.name, family.kind, family.help);
+            }
+            for port in ports.iter().skip(piece * ROWS).take(ROWS) {
+                rows_of(&mut text, family, port);
+            }
+            text.0
+        })
+    })
+}
+
+fn rows_of(text: &mut Text, family: &PerServicePort, port: &ServicePortCounters) {
+    let (name, ip_family, counters) = port;
+    for (suffix, label, value) in (family.rows)(counters) {
+        let labels = [
+            Some(("namespace", name.service.namespace())),
+            Some(("service", name.service.name())),
+            Some(("port", &name.port)),
+            Some(("protocol", name.protocol.as_str())),
+            Some(("ip_family", ip_family.as_str())),
+            label,
+        ];
+        text.row(family.name, suffix, labels.into_iter().flatten(), value);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Type {
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+    Untyped,
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Summary => "summary",
+            Self::Untyped => "untyped",
+        })
+    }
+}
+
+/// Lines of the format.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: Type, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.row(name, "", labels.iter().copied(), value);
+    }
+
+    fn row<'a>(
+        &mut self,
+        name: &str,
+        suffix: &str,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        value: f64,
+    ) {
+        let _ = write!(self.0, "{name}{suffix}");
+        let mut separator = '{';
+        for (label, value) in labels {
+            let _ = write!(self.0, "{separator}{label}=\"");
+            self.escape(value);
+            self.0.push('"');
+            separator = ',';
+        }
+        if separator == ',' {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
+    }
+
+    fn escape(&mut self, value: &str) {
+        for c in value.chars() {
+            match c {
+                '\\' => self.0.push_str("\\\\"),
+                '"' => self.0.push_str("\\\""),
+                '\n' => self.0.push_str("\\n"),
+                c => self.0.push(c),
+            }
+        }
+    }
+
+    fn one(&mut self, name: &str, kind: Type, help: &str, value: f64) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn answers(&mut self, name: &str, help: &str, answers: &Answers) {
+        self.family(name, Type::Counter, help);
+        self.sample(name, &[("code", "200")], answers.good.get() as f64);
+        self.sample(name, &[("code", "503")], answers.bad.get() as f64);
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.family(name, Type::Histogram, help);
+        let observed = histogram.read();
+        let mut so_far = 0;
+        let bucket = |text: &mut Self, bound: &str, count: u64| {
+            text.row(name, "_bucket", [("le", bound)].into_iter(), count as f64);
+        };
+        for (bound, count) in &observed.buckets {
+            so_far += count;
+            bucket(self, &bound.to_string(), so_far);
+        }
+        bucket(self, "+Inf", observed.count);
+        self.row(name, "_sum", std::iter::empty(), observed.sum);
+        self.row(name, "_count", std::iter::empty(), observed.count as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::types::{NamespacedName, Protocol};
+
+    fn text(ports: usize) -> (String, usize) {
+        let metrics = SyncMetrics::new(SystemTime::UNIX_EPOCH);
+        metrics.synced(
+            Duration::from_millis(3),
+            SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
+        );
+        metrics.network_programming(Duration::from_secs(500));
+        let sources = Sources {
+            service_ports: Box::new(move || {
+                let port = |i| ServicePortName {
+                    service: NamespacedName::new("shop", &format!("web-{i:05}")),
+                    port: "a\\b\"c\nd".into(),
+                    protocol: Protocol::Tcp,
+                };
+                (0..ports)
+                    .map(|i| (port(i), IpFamily::V4, Arc::default()))
+                    .rev()
+                    .collect()
+            }),
+            rest_requests: Box::new(|| {
+                vec![RestRequests {
+                    code: "200".into(),
+                    method: "GET".into(),
+                    host: "10.0.0.1:6443".into(),
+                    count: 3,
+                }]
+            }),
+        };
+        let pieces: Vec<String> = expose(&metrics, &sources).collect();
+        (
+            pieces.concat(),
+            pieces.iter().map(String::len).max().unwrap(),
+        )
+    }
+
+    #[test]
+    fn lines() {
+        let (text, _) = text(1);
+        let expect = [
+            "# TYPE kubeproxy_sync_proxy_rules_duration_seconds histogram",
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.002"} 0"#,
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.004"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="+Inf"} 1"#,
+            "kubeproxy_sync_proxy_rules_duration_seconds_sum 0.003",
+            "kubeproxy_sync_proxy_rules_last_timestamp_seconds 1.5",
+            r#"kubeproxy_network_programming_duration_seconds_bucket{le="0"} 0"#,
+            r#"kubeproxy_network_programming_duration_seconds_bucket{le="0.25"} 0"#,
+            r#"kubeproxy_network_programming_duration_seconds_bucket{le="300"} 0"#,
+            r#"kubeproxy_network_programming_duration_seconds_bucket{le="+Inf"} 1"#,
+            r#"rest_client_requests_total{code="200",method="GET",host="10.0.0.1:6443"} 3"#,
+            "process_start_time_seconds 0",
+            "portico_service_ports_not_shown 0",
+            r#"portico_service_connections_total{namespace="shop",service="web-00000",port="a\\b\"c\nd",protocol="TCP",ip_family="IPv4"} 0"#,
+        ];
+        for line in expect {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn series_and_pieces_are_bounded() {
+        let (text, largest) = text(MOST_SERVICE_PORTS + 5);
+        let shown = text
+            .lines()
+            .filter(|line| line.starts_with("portico_service_connections_total{"))
+            .count();
+        assert_eq!(shown, MOST_SERVICE_PORTS);
+        assert!(text.contains("\nportico_service_ports_not_shown 5\n"));
+        assert!(
+            text.contains("web-00000") && !text.contains("web-02004"),
+            "the same ones each time"
+        );
+        assert!(largest < 64 << 10, "{largest}");
+    }
+}
