@@ -1,0 +1,164 @@
+//! What every object has: identity, version, and the few labels and annotations that a proxy reads.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::Kind;
+use super::lenient::{Nested, Problems, Struct, Text};
+use crate::types::NamespacedName;
+
+/// One decoded object of a list or an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item<T> {
+    /// Its key.
+    pub name: NamespacedName,
+    /// `metadata.resourceVersion`; empty in manifests.
+    pub resource_version: Box<str>,
+    /// The object; None if it is of a sort that is not for us (such as an EndpointSlice of DNS names); an error, as
+    /// `field: what`, if it can mean nothing.
+    pub object: Result<Option<T>, Box<str>>,
+}
+
+/// An object that cannot even be named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemError {
+    /// `field: what`, or what the JSON parser said.
+    pub problem: Box<str>,
+}
+
+impl ItemError {
+    pub(super) fn new(problem: impl fmt::Display) -> Self {
+        Self {
+            problem: problem.to_string().into(),
+        }
+    }
+}
+
+impl fmt::Display for ItemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem)
+    }
+}
+
+impl std::error::Error for ItemError {}
+
+/// `metadata`. Most of it (managedFields above all) is skipped unread.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Meta<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    #[serde(borrow)]
+    namespace: Text<'a>,
+    #[serde(borrow)]
+    resource_version: Text<'a>,
+    #[serde(borrow)]
+    pub labels: Nested<Labels<'a>>,
+    #[serde(borrow)]
+    pub annotations: Nested<Annotations<'a>>,
+    #[serde(borrow)]
+    pub deletion_timestamp: Text<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Labels<'a> {
+    #[serde(borrow, rename = "kubernetes.io/service-name")]
+    pub service_name: Text<'a>,
+    #[serde(borrow, rename = "service.kubernetes.io/service-proxy-name")]
+    pub service_proxy_name: Text<'a>,
+    #[serde(borrow, rename = "topology.kubernetes.io/zone")]
+    pub zone: Text<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Annotations<'a> {
+    #[serde(borrow, rename = "endpoints.kubernetes.io/last-change-trigger-time")]
+    pub last_change_trigger_time: Text<'a>,
+    #[serde(borrow, rename = "k8s.io/initial-events-end")]
+    pub initial_events_end: Text<'a>,
+}
+
+/// Where a kind lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Namespace,
+    Cluster,
+}
+
+/// The identity of an object, and what is left of its metadata.
+pub(super) struct Identity<'a> {
+    pub name: NamespacedName,
+    pub resource_version: Box<str>,
+    pub meta: Meta<'a>,
+}
+
+impl<'a> Identity<'a> {
+    /// Checks kind and name. Lists leave out their items' kind; in events it must be right.
+    pub fn of(
+        found_kind: &Text<'_>,
+        metadata: Nested<Meta<'a>>,
+        kind: Kind,
+        scope: Scope,
+    ) -> Result<Self, ItemError> {
+        if let Text::Present(found) = found_kind
+            && found != kind.as_str()
+        {
+            let expected = kind.as_str();
+            return Err(ItemError::new(format_args!(
+                "kind: expected {expected}, found {found}"
+            )));
+        }
+        let mut problems = Problems::default();
+        let meta = metadata.take(format_args!("metadata"), &mut problems);
+        let Some(Struct(mut meta)) = meta else {
+            return Err(first(problems, "metadata: missing"));
+        };
+        let name = std::mem::take(&mut meta.name);
+        let name = name.take(format_args!("metadata.name"), &mut problems);
+        let namespace = std::mem::take(&mut meta.namespace);
+        let namespace = namespace.take(format_args!("metadata.namespace"), &mut problems);
+        let namespace = namespace.as_deref().filter(|name| !name.is_empty());
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            return Err(first(problems, "metadata.name: missing"));
+        };
+        // A manifest may leave the namespace to the default one, as with kubectl.
+        let namespace = match scope {
+            Scope::Namespace => namespace.unwrap_or("default"),
+            Scope::Cluster => "",
+        };
+        if name.contains('/') || namespace.contains('/') {
+            return Err(ItemError::new(format_args!(
+                "metadata.name: {namespace}/{name} is no name"
+            )));
+        }
+        let resource_version = std::mem::take(&mut meta.resource_version).ok();
+        Ok(Self {
+            name: NamespacedName::new(namespace, &name),
+            resource_version: resource_version.unwrap_or_default().into(),
+            meta,
+        })
+    }
+
+    /// The item with this identity.
+    pub fn item<T>(self, object: Result<Option<T>, Box<str>>) -> Item<T> {
+        Item {
+            name: self.name,
+            resource_version: self.resource_version,
+            object,
+        }
+    }
+}
+
+/// The wrong type of a field explains its absence best.
+fn first(problems: Problems, otherwise: &str) -> ItemError {
+    let problems = problems.finish();
+    ItemError::new(problems.first().map_or(otherwise, |problem| problem))
+}
+
+/// Parses one object's text into a raw struct.
+pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ItemError> {
+    serde_json::from_str(text).map_err(ItemError::new)
+}
