@@ -68,13 +68,18 @@ impl Table {
             };
             self.index.holder(&key).map(|claim| (key, claim))
         };
-        let wildcard = SocketAddr::new(IpFamily::of(to.ip()).unspecified(), to.port());
-        at(Scope::Portal, to)
-            .or_else(|| at(Scope::Host, to))
-            .or_else(|| {
-                let is_ours = self.context.is_host_address(to.ip());
-                is_ours.then(|| at(Scope::Host, wildcard)).flatten()
-            })
+        let on_host = || {
+            let wildcard = SocketAddr::new(IpFamily::of(to.ip()).unspecified(), to.port());
+            let is_ours = self.context.is_host_address(to.ip());
+            is_ours.then(|| at(Scope::Host, wildcard)).flatten()
+        };
+        match at(Scope::Portal, to).or_else(|| at(Scope::Host, to)) {
+            // Without a socket of its own an address of this host is covered by the wildcard one.
+            Some(exact) if !exact.1.is_open() => on_host()
+                .filter(|(_, claim)| claim.is_open())
+                .or(Some(exact)),
+            exact => exact.or_else(on_host),
+        }
     }
 
     fn judge_unclaimed(&self, flow: &Flow) -> Decision {

@@ -43,15 +43,19 @@ impl Claim {
         (kind, &self.frontend.route.name)
     }
 
-    /// What is bound for it: nothing where the kernel is to refuse everyone.
-    fn binding(&self) -> Option<&Arc<Frontend>> {
+    /// False where the kernel is to refuse everyone.
+    pub(super) fn is_open(&self) -> bool {
         // Sources outside a filter meet silence even where all others are refused, which takes a socket.
-        let open = self.has_any || self.frontend.policy.allow.is_some();
+        self.has_any || self.frontend.policy.allow.is_some()
+    }
+
+    /// What is bound for it.
+    fn binding(&self) -> Option<&Arc<Frontend>> {
         let carried = match self.frontend.route.name.protocol {
             Protocol::Tcp | Protocol::Udp => true,
             Protocol::Sctp => false,
         };
-        (open && carried).then_some(&self.frontend)
+        (self.is_open() && carried).then_some(&self.frontend)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The whole routing state, and how it follows the cluster's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::context::Context;
@@ -52,7 +52,8 @@ impl Table {
             return self.rebuild(inputs);
         }
         let mut change = Change::default();
-        for name in changed {
+        // Once each: before and after are compared by Service.
+        for name in changed.collect::<BTreeSet<_>>() {
             self.replace(name, inputs, &mut change);
         }
         change.finish(&self.index)
