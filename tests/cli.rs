@@ -1,5 +1,6 @@
 //! The command line as a user meets it: files that others wrote, the man page, exit statuses.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,4 +55,61 @@ fn kubeadms_config_maps_start_portico_unchanged() {
         assert_eq!(options.oom_score_adj, -999, "{file}");
         assert!(options.localhost_nodeports && options.nodeport_addresses.is_empty());
     }
+}
+
+/// Every `--flag` in a text.
+fn long_flags(text: &str, separators: &[char]) -> BTreeSet<String> {
+    text.split(separators)
+        .filter_map(|word| word.strip_prefix("--"))
+        .filter(|name| !name.is_empty())
+        .map(|name| name.split('=').next().unwrap_or(name).to_owned())
+        .collect()
+}
+
+fn help(args: &[&str]) -> String {
+    let parsed = options::parse(args.iter().map(|&a| a.to_owned()), |_| unreachable!());
+    match parsed.expect("help").command {
+        Command::Print(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_flag_is_in_the_man_page_and_back() {
+    let man = text("man/portico.8");
+    // `.It Fl -name Ar value` documents a flag, and so does `.Fl -name` in the list of those without effect.
+    let items: String = man
+        .lines()
+        .filter(|line| line.starts_with(".It Fl ") || line.starts_with(".Fl -"))
+        .map(|line| line.trim_start_matches('.').replace("Fl -", "--") + "\n")
+        .collect();
+    let in_man = long_flags(&items, &[' ', '\n', ',']);
+    let in_help = long_flags(
+        &help(&["--help"]),
+        &[' ', '\n', ',', ';', ':', '(', ')', '\''],
+    );
+    let only =
+        |a: &BTreeSet<String>, b: &BTreeSet<String>| Vec::from_iter(a.difference(b).cloned());
+    assert_eq!(
+        only(&in_help, &in_man),
+        Vec::<String>::new(),
+        "missing in the man page"
+    );
+    assert_eq!(
+        only(&in_man, &in_help),
+        Vec::<String>::new(),
+        "not in --help"
+    );
+    assert!(in_man.len() > 60, "{}", in_man.len());
+}
+
+#[test]
+fn the_man_page_is_clean() {
+    let lint = std::process::Command::new("mandoc")
+        .args(["-T", "lint"])
+        .arg(repository("man/portico.8"))
+        .output()
+        .expect("mandoc (Debian: apt-get install mandoc)");
+    let found = String::from_utf8_lossy(&lint.stdout);
+    assert!(lint.status.success() && found.is_empty(), "{found}");
 }
