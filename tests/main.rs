@@ -7,6 +7,7 @@ mod util;
 mod api;
 mod cli;
 mod config;
+mod control;
 mod health;
 mod portal;
 mod proxier;
