@@ -6,6 +6,8 @@ mod dial;
 mod relay;
 mod session;
 mod shell;
+#[cfg(test)]
+mod simulation;
 
 pub use session::{Limits, Side};
 pub use shell::Tcp;
