@@ -1,5 +1,6 @@
 //! The data path over real sockets, on loopback: no privilege needed.
 
+mod limits;
 mod tcp;
 mod udp;
 

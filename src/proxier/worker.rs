@@ -142,9 +142,7 @@ impl Worker {
         self.udp.expire(context);
         self.tcp.flush_counters();
         self.udp.flush(context);
-        if let Some(error) = self.tcp.take_out_of_files() {
-            self.run_short(context, &error);
-        }
+        self.check_files(context);
         Flow::Continue
     }
 
@@ -238,6 +236,9 @@ impl Worker {
                     self.shortage.relax();
                     context.shared.files_suffice(context.now);
                     self.admit(context, socket, client, frontend);
+                    if self.check_files(context) {
+                        return true;
+                    }
                 }
                 Next::Nobody => return false,
                 Next::Gone => {}
@@ -278,6 +279,15 @@ impl Worker {
             context.shared.session_began(context.worker);
             self.tcp.begin(context, accepted);
         }
+    }
+
+    /// True if a client that was accepted waits for a file: others wait outside.
+    fn check_files(&mut self, context: &Context<'_>) -> bool {
+        let error = self.tcp.take_out_of_files();
+        if let Some(error) = &error {
+            self.run_short(context, error);
+        }
+        error.is_some()
     }
 
     fn run_short(&mut self, context: &Context<'_>, error: &io::Error) {

@@ -45,7 +45,7 @@ pub enum Failure {
 pub enum Dialled {
     /// A connection is under way.
     Attempting(TcpStream),
-    /// There are no files left: the next step of the ladder tries again.
+    /// There are no files left.
     OutOfFiles(io::Error),
     /// It failed at once.
     Failed,
@@ -82,9 +82,6 @@ impl Dialling {
         if self.tried.contains(&endpoint) && !self.timed_out {
             return Dialled::NoEndpoint;
         }
-        if !self.tried.is_empty() {
-            route.counters.retries.add(1);
-        }
         self.endpoint = Some(endpoint);
         if context.shared.is_own(endpoint, Protocol::Tcp) {
             log::debug!("{}: endpoint {endpoint} is a listener of ours", route.name);
@@ -92,7 +89,12 @@ impl Dialling {
             return Dialled::Failed;
         }
         match connect(context, key, endpoint) {
-            Ok(stream) => Dialled::Attempting(stream),
+            Ok(stream) => {
+                if !self.tried.is_empty() {
+                    route.counters.retries.add(1);
+                }
+                Dialled::Attempting(stream)
+            }
             Err(error) if is_shortage(&error) => Dialled::OutOfFiles(error),
             Err(error) => {
                 self.failed(Failure::of(&error), context.now);

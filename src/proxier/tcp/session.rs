@@ -65,6 +65,8 @@ pub enum Input {
     AttemptFailed,
     /// Came of [`Action::Connect`]: no endpoint is worth an attempt.
     NoEndpoint,
+    /// Came of [`Action::Connect`]: an attempt cannot be made now, for want of files.
+    Postponed,
     /// Came of [`Action::Settle`] or [`Action::ShutDown`].
     Done,
     /// Came of [`Action::Relay`]: what was read, and whether some of it is still held because the other side took less.
@@ -164,6 +166,8 @@ pub struct Limits {
     pub half_close: Duration,
 }
 
+/// When to try again what was postponed. The client waits for as long as there are no files, as it would in the backlog.
+const POSTPONED: Duration = Duration::from_millis(100);
 /// Attempts within one client connection, however fast they fail: a Service whose endpoints all refuse must not turn
 /// one SYN into a thousand.
 const MAX_ATTEMPTS: u8 = 16;
@@ -191,11 +195,20 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// On failure: the next attempt, until attempts or steps of the ladder (`timeouts`) run out; then Over.
-    Connecting { attempts: u8, timeouts: u8 },
+    Connecting(Search),
     /// On failure of a side: what it has said is passed on, then Over.
     Relaying,
     /// Nothing more happens.
     Over(End),
+}
+
+/// How far the search for an endpoint has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Search {
+    attempts: u8,
+    /// Of them, those that took too long: the step of the ladder.
+    timeouts: u8,
+    postponed: bool,
 }
 
 /// One socket, as far as known.
@@ -244,10 +257,7 @@ impl Session {
             ..Leg::default()
         };
         Self {
-            phase: Phase::Connecting {
-                attempts: 0,
-                timeouts: 0,
-            },
+            phase: Phase::Connecting(Search::default()),
             legs: [client, Leg::default()],
             ways: [way; 2],
             first: Side::Client,
@@ -265,15 +275,13 @@ impl Session {
 
     /// An endpoint is being looked for.
     pub fn is_connecting(&self) -> bool {
-        matches!(self.phase, Phase::Connecting { .. })
+        matches!(self.phase, Phase::Connecting(_))
     }
 
     /// Takes in what happened; says what to do about it.
     pub fn step(&mut self, limits: &Limits, now: Instant, input: Input) -> Action {
         let action = match self.phase {
-            Phase::Connecting { attempts, timeouts } => {
-                self.connecting(limits, now, attempts, timeouts, input)
-            }
+            Phase::Connecting(search) => self.connecting(limits, now, search, input),
             Phase::Relaying => self.relaying(limits, now, input),
             Phase::Over(end) => Action::End(end),
         };
@@ -285,17 +293,22 @@ impl Session {
         &mut self,
         limits: &Limits,
         now: Instant,
-        attempts: u8,
-        timeouts: u8,
+        mut search: Search,
         input: Input,
     ) -> Action {
         match input {
             Input::Accepted => Action::Connect,
             Input::Attempting => {
                 if self.deadline.is_none() {
-                    let step = limits.ladder.get(usize::from(timeouts));
+                    let step = limits.ladder.get(usize::from(search.timeouts));
                     self.deadline = Some(now + step.copied().unwrap_or_default());
                 }
+                Action::Wait
+            }
+            Input::Postponed => {
+                search.postponed = true;
+                self.set_phase(Phase::Connecting(search));
+                self.deadline = Some(now + POSTPONED);
                 Action::Wait
             }
             Input::Ready(Side::Client, ready) => {
@@ -312,20 +325,25 @@ impl Session {
                 self.deadline = None;
                 Action::Settle
             }
+            Input::TimedOut if search.postponed => {
+                search.postponed = false;
+                self.set_phase(Phase::Connecting(search));
+                self.deadline = None;
+                Action::Connect
+            }
             Input::TimedOut => {
-                self.set_phase(Phase::Connecting {
-                    attempts,
-                    timeouts: timeouts.saturating_add(1),
-                });
+                search.timeouts = search.timeouts.saturating_add(1);
+                self.set_phase(Phase::Connecting(search));
                 Action::Abandon
             }
             Input::AttemptFailed => {
                 self.deadline = None;
-                let attempts = attempts.saturating_add(1);
-                if attempts >= MAX_ATTEMPTS || usize::from(timeouts) >= limits.ladder.len() {
+                search.attempts = search.attempts.saturating_add(1);
+                let steps = limits.ladder.len();
+                if search.attempts >= MAX_ATTEMPTS || usize::from(search.timeouts) >= steps {
                     return self.end(End::Reset(Reason::Unreachable));
                 }
-                self.set_phase(Phase::Connecting { attempts, timeouts });
+                self.set_phase(Phase::Connecting(search));
                 Action::Connect
             }
             Input::NoEndpoint => self.end(End::Reset(Reason::Unreachable)),
@@ -370,7 +388,11 @@ impl Session {
             }
             Input::WriteFailed(side) => self.lose(side),
             Input::Done => {}
-            Input::Accepted | Input::Attempting | Input::AttemptFailed | Input::NoEndpoint => {}
+            Input::Accepted
+            | Input::Attempting
+            | Input::AttemptFailed
+            | Input::NoEndpoint
+            | Input::Postponed => {}
         }
         // Its turn comes by itself.
         let action = if self.yielded {
@@ -522,7 +544,7 @@ impl Session {
         debug_assert!(
             matches!(
                 (self.phase, to),
-                (Phase::Connecting { .. }, _) | (Phase::Relaying, Phase::Over(_))
+                (Phase::Connecting(_), _) | (Phase::Relaying, Phase::Over(_))
             ),
             "{:?} -> {to:?}",
             self.phase

@@ -265,7 +265,7 @@ impl Connection {
             }
             Dialled::OutOfFiles(error) => {
                 *out_of_files = Some(error);
-                Input::Attempting
+                Input::Postponed
             }
             Dialled::Failed => Input::AttemptFailed,
             Dialled::NoEndpoint => Input::NoEndpoint,

@@ -198,7 +198,11 @@ impl World {
     fn connect(&mut self, rng: &mut Rng) -> Input {
         self.attempts += 1;
         assert!(self.attempts <= 16);
-        let fate = match rng.below(10) {
+        let fate = match rng.below(11) {
+            10 => {
+                self.attempts -= 1;
+                return Input::Postponed;
+            }
             0 => return Input::NoEndpoint,
             1 => return Input::AttemptFailed,
             2 => Fate::Silence,
