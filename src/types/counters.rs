@@ -1,6 +1,8 @@
 //! Counters that the data path writes and the metrics endpoint reads. All relaxed: they order nothing.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// What one ServicePort of one family has carried. Counters only grow, except `active`.
@@ -72,5 +74,43 @@ impl Gauge {
     /// What it is now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Requests to the apiserver (`rest_client_requests_total`). A lock will do: there are a few requests a minute.
+#[derive(Debug, Default)]
+pub struct RequestCounters {
+    host: String,
+    requests: Mutex<BTreeMap<(Option<u16>, &'static str), u64>>,
+}
+
+impl RequestCounters {
+    /// Counters for this apiserver, `host:port`.
+    pub fn new(host: String) -> Self {
+        Self {
+            host,
+            requests: Mutex::default(),
+        }
+    }
+
+    /// Label `host`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// One more. `code` is HTTP's; None if it did not come to an answer.
+    pub fn add(&self, code: Option<u16>, method: &'static str) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry((code, method)).or_default() += 1;
+    }
+
+    /// Label `code` (`<error>` without an answer, as in client-go), label `method`, and how many.
+    pub fn get(&self) -> Vec<(String, &'static str, u64)> {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let label = |code: Option<u16>| code.map_or("<error>".to_string(), |code| code.to_string());
+        requests
+            .iter()
+            .map(|((code, method), count)| (label(*code), *method, *count))
+            .collect()
     }
 }

@@ -27,6 +27,10 @@ impl Object for EndpointSlice {
     fn name(&self) -> &NamespacedName {
         &self.name
     }
+
+    fn problems(&self) -> &[Box<str>] {
+        &self.problems
+    }
 }
 
 /// Endpoints that share a family and a list of ports: every endpoint has every port.

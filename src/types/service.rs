@@ -58,6 +58,10 @@ impl Object for Service {
     fn name(&self) -> &NamespacedName {
         &self.name
     }
+
+    fn problems(&self) -> &[Box<str>] {
+        &self.problems
+    }
 }
 
 /// `spec.ports[]`.

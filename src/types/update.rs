@@ -9,6 +9,11 @@ pub trait Object: PartialEq + Send + Sync + 'static {
 
     /// Its key within the kind.
     fn name(&self) -> &NamespacedName;
+
+    /// What was wrong with it and left out, each as `field: what`.
+    fn problems(&self) -> &[Box<str>] {
+        &[]
+    }
 }
 
 /// What one source says about one kind of object; sources are independent of each other.

@@ -1,0 +1,328 @@
+//! The thread behind each resource: does what the [`Machine`] asks, and hands the objects over.
+
+use std::collections::HashMap;
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::Sender;
+
+use super::Access;
+use super::backoff::Random;
+use super::client::{Client, Encoding, Reader};
+use super::error::Error;
+use super::list_watch::{Resource, Selection, Targets};
+use super::machine::{Contact, Machine, Outcome, Request, Store};
+use crate::types::{NamespacedName, Update};
+use crate::wire::{self, Event, Events, Interner, Item, ItemError, StreamError};
+
+/// Watches last this long at least, and up to twice that, so that nobody's watches end together.
+const MIN_WATCH_SECONDS: u64 = 300;
+
+/// Starts the reflector of one resource. It ends when the receiver is gone and there is something to send; until then it may
+/// sit in a read that only the apiserver ends, so let it go with the process rather than join it.
+pub fn spawn_reflector<T: Resource>(
+    access: &Access,
+    selection: &Selection,
+    sender: Sender<Update<T>>,
+) -> io::Result<JoinHandle<()>> {
+    let client = Client::new(access).map_err(io::Error::other)?;
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seed = clock.map_or(0, |time| time.as_nanos() as u64) ^ T::KIND.len() as u64;
+    let mut reflector = Reflector {
+        client,
+        targets: Targets::new::<T>(selection),
+        machine: Machine::default(),
+        random: Random::new(seed ^ (u64::from(std::process::id()) << 32)),
+        interner: Interner::default(),
+        sender,
+        collected: Vec::new(),
+        reports: Reports::default(),
+    };
+    thread::Builder::new()
+        .name(T::THREAD.to_string())
+        .spawn(move || while reflector.round().is_ok() {})
+}
+
+/// The receiver is gone: shutdown.
+struct Closed;
+
+struct Reflector<T> {
+    client: Client,
+    targets: Targets,
+    machine: Machine,
+    random: Random,
+    interner: Interner,
+    sender: Sender<Update<T>>,
+    /// What a list or the beginning of a watch has delivered so far.
+    collected: Vec<T>,
+    reports: Reports,
+}
+
+impl<T: Resource> Reflector<T> {
+    /// One request, and what follows from it.
+    fn round(&mut self) -> Result<(), Closed> {
+        let request = self.machine.request();
+        let (outcome, error) = match &request {
+            Request::Page { continue_token, .. } => self.page(&request, continue_token.is_empty()),
+            Request::WatchList { .. } | Request::Watch { .. } => self.watch(&request)?,
+        };
+        let (now, random) = (Instant::now(), self.random.unit());
+        let decision = self.machine.step(outcome, now, random);
+        match decision.store {
+            Store::Keep => {}
+            Store::Replace => {
+                let mut objects = std::mem::take(&mut self.collected);
+                objects.shrink_to_fit();
+                self.reports.absent = false;
+                self.send(Update::Set(objects))?;
+            }
+            Store::Clear => {
+                if self.reports.absent::<T>(error.as_ref()) {
+                    self.send(Update::Set(Vec::new()))?;
+                }
+            }
+        }
+        self.contact(decision.contact, error.as_ref())?;
+        if !decision.wait.is_zero() {
+            if let Some(error) = &error {
+                log::debug!("{}s: {error}; next attempt in {:?}", T::KIND, decision.wait);
+            }
+            thread::sleep(decision.wait);
+        }
+        Ok(())
+    }
+
+    fn page(&mut self, request: &Request, first: bool) -> (Outcome, Option<Error>) {
+        if first {
+            self.collected = Vec::new();
+        }
+        let body = match self.open(request, Encoding::Gzip) {
+            Ok(body) => body,
+            Err(error) => return failed::<T>(error),
+        };
+        let kind = self.targets.current().kind;
+        let (collected, reports) = (&mut self.collected, &mut self.reports);
+        let mut each = |item| collected.extend(reports.object(item));
+        match wire::list(body, kind, &mut self.interner, &mut each) {
+            Ok(meta) => (Outcome::Page(meta), None),
+            Err(error) => failed::<T>(error.into()),
+        }
+    }
+
+    fn watch(&mut self, request: &Request) -> Result<(Outcome, Option<Error>), Closed> {
+        self.collected = Vec::new();
+        let body = match self.open(request, Encoding::Identity) {
+            Ok(body) => body,
+            Err(error) => return Ok(failed::<T>(error)),
+        };
+        let opened = Instant::now();
+        // Until the bookmark that ends the initial events, objects are collected.
+        let mut collecting = matches!(request, Request::WatchList { .. });
+        let kind = self.targets.current().kind;
+        let mut events = Events::new(body);
+        let mut any = false;
+        let error = loop {
+            let event = match events.next::<T>(kind, &mut self.interner) {
+                Some(Ok(event)) => event,
+                None => break None,
+                Some(Err(StreamError::Read(error))) => {
+                    log::debug!("{} watch: the connection broke: {error}", T::KIND);
+                    break None;
+                }
+                Some(Err(error @ StreamError::Malformed(_))) => break Some(Error::from(error)),
+            };
+            if let Event::Error(status) = event {
+                break Some(Error::Status {
+                    code: status.code,
+                    status: Box::new(status),
+                    retry_after: None,
+                });
+            }
+            any = true;
+            match collecting {
+                true => collecting = !self.collect(event)?,
+                false => self.apply(event)?,
+            }
+        };
+        let outcome = Outcome::Ended {
+            events: any,
+            lasted: opened.elapsed(),
+            error: error.as_ref().map(|error| error.failure(false)),
+        };
+        Ok((outcome, error))
+    }
+
+    /// Sends a request; answers that only say that another form of it is wanted lead to that at once.
+    fn open(&mut self, request: &Request, encoding: Encoding) -> Result<Reader, Error> {
+        loop {
+            let target = self.targets.current();
+            let timeout = MIN_WATCH_SECONDS + self.random.bits() % MIN_WATCH_SECONDS;
+            let url = target.url(request, timeout);
+            let error = match self.client.get(&url, encoding) {
+                Ok(body) => {
+                    self.targets.settle();
+                    return Ok(body);
+                }
+                Err(error) => error,
+            };
+            // A watch or a later page cannot go on with other objects than it began with.
+            let begins = match request {
+                Request::WatchList { .. } => true,
+                Request::Page { continue_token, .. } => continue_token.is_empty(),
+                Request::Watch { .. } => false,
+            };
+            let again = match error.code() {
+                Some(400) => self.targets.bad_request(),
+                Some(404) => self.targets.not_found() && begins,
+                Some(_) | None => false,
+            };
+            if !again {
+                return Err(error);
+            }
+            let path = self.targets.current().path;
+            log::info!("{}s: {error}; asking for {path} in a simpler way", T::KIND);
+        }
+    }
+
+    /// An event before everything has been delivered. True with the one that says that it has.
+    fn collect(&mut self, event: Event<T>) -> Result<bool, Closed> {
+        match event {
+            Event::Added(item) => self.collected.extend(self.reports.object(Ok(item))),
+            // The objects begin with their state at one moment, and what happens meanwhile may come in between.
+            Event::Modified(item) => {
+                self.collected.retain(|object| *object.name() != item.name);
+                self.collected.extend(self.reports.object(Ok(item)));
+            }
+            Event::Deleted(item) => self.collected.retain(|object| *object.name() != item.name),
+            Event::Bookmark {
+                resource_version,
+                initial_events_end: true,
+            } => {
+                let contact = self.machine.initialized(resource_version);
+                let mut objects = std::mem::take(&mut self.collected);
+                objects.shrink_to_fit();
+                self.reports.absent = false;
+                self.send(Update::Set(objects))?;
+                self.contact(contact, None)?;
+                return Ok(true);
+            }
+            Event::Bookmark { .. } | Event::Error(_) => {}
+            Event::Skipped(why) => log::warn!("{} watch: skipped {why}", T::KIND),
+        }
+        Ok(false)
+    }
+
+    fn apply(&mut self, event: Event<T>) -> Result<(), Closed> {
+        let contact = match event {
+            Event::Added(item) => self.change(item, true)?,
+            Event::Modified(item) => self.change(item, false)?,
+            Event::Deleted(item) => {
+                self.reports.forget(&item.name);
+                self.send(Update::Remove(item.name))?;
+                self.machine.observed(&item.resource_version, false)
+            }
+            Event::Bookmark {
+                resource_version, ..
+            } => self.machine.observed(&resource_version, false),
+            Event::Error(_) => Contact::Same,
+            Event::Skipped(why) => {
+                log::warn!("{} watch: skipped {why}", T::KIND);
+                Contact::Same
+            }
+        };
+        self.contact(contact, None)
+    }
+
+    fn change(&mut self, item: Item<T>, added: bool) -> Result<Contact, Closed> {
+        let (name, version) = (item.name.clone(), item.resource_version.clone());
+        let update = match self.reports.object(Ok(item)) {
+            Some(object) => Update::Add(object),
+            // What it was before is not true any more.
+            None => Update::Remove(name),
+        };
+        self.send(update)?;
+        Ok(self.machine.observed(&version, added))
+    }
+
+    fn contact(&mut self, contact: Contact, error: Option<&Error>) -> Result<(), Closed> {
+        match (contact, error) {
+            (Contact::Same, _) => {}
+            (Contact::Lost, error) => {
+                let error = error.map_or("the connection ended".to_string(), Error::to_string);
+                log::warn!(
+                    "cannot follow {}s, going on with what is known: {error}",
+                    T::KIND
+                );
+                self.send(Update::Unavailable)?;
+            }
+            (Contact::Regained, _) => log::info!("following {}s again", T::KIND),
+        }
+        Ok(())
+    }
+
+    fn send(&self, update: Update<T>) -> Result<(), Closed> {
+        self.sender.send(update).map_err(|_| Closed)
+    }
+}
+
+fn failed<T: Resource>(error: Error) -> (Outcome, Option<Error>) {
+    let failure = error.failure(T::OPTIONAL);
+    (Outcome::Failed(failure), Some(error))
+}
+
+/// What has been said about objects, so that it is said once for each version of them.
+#[derive(Default)]
+struct Reports {
+    said: HashMap<NamespacedName, Box<str>>,
+    absent: bool,
+}
+
+impl Reports {
+    /// Reports what is wrong with an object; gives the object, if there is one for us.
+    fn object<T: Resource>(&mut self, item: Result<Item<T>, ItemError>) -> Option<T> {
+        let item = match item {
+            Ok(item) => item,
+            Err(error) => {
+                log::warn!("{} without identity ignored: {error}", T::KIND);
+                return None;
+            }
+        };
+        let problems = match &item.object {
+            Ok(Some(object)) => object.problems(),
+            Ok(None) => &[],
+            Err(problem) => std::slice::from_ref(problem),
+        };
+        if problems.is_empty() {
+            self.forget(&item.name);
+        } else {
+            let before = self
+                .said
+                .insert(item.name.clone(), item.resource_version.clone());
+            if before.as_ref() != Some(&item.resource_version) {
+                let what = if item.object.is_err() {
+                    "ignored"
+                } else {
+                    "used without"
+                };
+                log::warn!("{} {} {what}: {}", T::KIND, item.name, problems.join("; "));
+            }
+        }
+        item.object.ok().flatten()
+    }
+
+    fn forget(&mut self, name: &NamespacedName) {
+        if !self.said.is_empty() {
+            self.said.remove(name);
+        }
+    }
+
+    /// The resource is not there for us; true if that is news.
+    fn absent<T: Resource>(&mut self, error: Option<&Error>) -> bool {
+        let news = !std::mem::replace(&mut self.absent, true);
+        if let Some(error) = error.filter(|_| news) {
+            log::info!("going without {}s: {error}", T::KIND);
+        }
+        news
+    }
+}
