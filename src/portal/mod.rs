@@ -1,1 +1,5 @@
 //! portal
+
+pub mod filter;
+pub mod ledger;
+pub mod netlink;
