@@ -5,6 +5,7 @@
 //! without listeners, so that late clients are refused rather than lost; a range goes at once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,19 @@ impl Object {
         match self {
             Self::Inner(_) | Self::InnerHole(_) => 0,
             Self::Local(_) | Self::Hole(_) | Self::Route(_) | Self::Rule(..) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inner(ip) => write!(f, "a local route for {ip} in the portal"),
+            Self::InnerHole(net) => write!(f, "a blackhole route for {net} in the portal"),
+            Self::Local(ip) => write!(f, "a local route for {ip}"),
+            Self::Hole(net) => write!(f, "a blackhole route for {net}"),
+            Self::Route(net) => write!(f, "a route for {net}"),
+            Self::Rule(addr, protocol) => write!(f, "a rule for {addr}/{protocol}"),
         }
     }
 }
@@ -174,6 +188,11 @@ impl Ledger {
     /// Whether this address is captured, in part or whole, or was until a moment ago.
     pub fn delivers(&self, ip: IpAddr) -> bool {
         self.uses.contains_key(&Object::Inner(ip)) || self.uses.contains_key(&Object::Local(ip))
+    }
+
+    /// The objects that a capture needs.
+    pub fn needs(&self, capture: &Capture) -> Vec<Object> {
+        objects(self.layout, capture).collect()
     }
 
     fn give_up(&mut self, capture: Capture, now: Instant, before: &mut Before) {

@@ -1,0 +1,377 @@
+//! Carries the ledger's operations out in the kernel, and puts back what others removed.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
+
+use super::ledger::{Layout, Ledger, Object, Op};
+use super::netlink::{Netlink, Request, Route, Rule, TABLE_LOCAL, TABLE_MAIN, Via};
+use super::netns::{Inside, LO, everything, gateway};
+use super::{Error, LINK, source};
+use crate::types::{IpFamily, Protocol};
+
+/// Our routing table, which rules lead to. Above 255, where hand-made tables seldom are.
+pub(super) const TABLE: u32 = 7112;
+/// Before main (32766) and the rules of CNI plugins for pods' traffic, which start at 100; after local (0).
+const PRIORITY: u32 = 90;
+
+/// The kernel objects behind a routed portal.
+pub(super) struct Fabric {
+    /// The namespace of our own, if that is where traffic is delivered.
+    pub inside: Option<Inside>,
+    /// Whether rules can look at ports.
+    pub policy: bool,
+    /// Whether IPv6 can be routed.
+    pub v6: bool,
+    /// The source address that IPv4 routes name.
+    source: Option<IpAddr>,
+}
+
+/// What had to be put back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Routes that were gone or had the wrong source address.
+    pub routes: usize,
+    /// Rules that were gone.
+    pub rules: usize,
+    /// The link was gone or down.
+    pub link: bool,
+}
+
+impl Fabric {
+    /// Finds out what this host can do, and sets up what does not depend on captures.
+    pub(super) fn open(host: &mut Netlink, inside: Option<Inside>) -> Result<Self, Error> {
+        let mut fabric = Self {
+            v6: inside.as_ref().is_none_or(|inside| inside.v6),
+            inside,
+            policy: false,
+            source: None,
+        };
+        for family in IpFamily::ALL {
+            let fixed = fabric.fixed(family);
+            let done: io::Result<Vec<()>> = host
+                .batch(fixed.iter().map(Request::add_route))
+                .into_iter()
+                .collect();
+            match (family, done) {
+                (_, Ok(_)) => {}
+                (IpFamily::V4, Err(error)) => return Err(Error::net_admin("add routes", error)),
+                (IpFamily::V6, Err(_)) => fabric.v6 = false,
+            }
+        }
+        fabric.policy = routes_by_port(host);
+        fabric.source = fabric.wanted_source();
+        Ok(fabric)
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        let policy = self.policy;
+        match self.inside {
+            Some(_) => Layout::Netns { policy },
+            None => Layout::Host { policy },
+        }
+    }
+
+    /// Carries out operations in their order. Returns the objects that could not be added; one that cannot be removed
+    /// because it is not there has reached its aim.
+    pub(super) fn execute(&mut self, host: &mut Netlink, ops: &[Op]) -> Vec<(Object, io::Error)> {
+        let inner = |op: &Op| {
+            let (Op::Add(object) | Op::Remove(object)) = op;
+            matches!(object, Object::Inner(_) | Object::InnerHole(_))
+        };
+        let mut failed = Vec::new();
+        for group in ops.chunk_by(|a, b| inner(a) == inner(b)) {
+            let requests: Vec<Request> = group.iter().map(|op| self.request(op)).collect();
+            let netlink = match &mut self.inside {
+                Some(inside) if group.first().is_some_and(inner) => &mut inside.netlink,
+                _ => &mut *host,
+            };
+            for (op, result) in group.iter().zip(netlink.batch(requests)) {
+                match (op, result) {
+                    (_, Ok(())) => {}
+                    (Op::Add(object), Err(error)) => failed.push((*object, error)),
+                    (Op::Remove(object), Err(error)) if !is_gone(&error) => {
+                        log::warn!("portal: cannot remove {object:?}: {error}");
+                    }
+                    (Op::Remove(_), Err(_)) => {}
+                }
+            }
+        }
+        failed
+    }
+
+    fn request(&self, op: &Op) -> Request {
+        let (Op::Add(object) | Op::Remove(object)) = op;
+        match (op, self.place(object)) {
+            (Op::Add(_), Place::Route(route)) => Request::add_route(&route),
+            (Op::Remove(_), Place::Route(route)) => Request::delete_route(&route),
+            (Op::Add(_), Place::Rule(rule)) => Request::add_rule(&rule),
+            (Op::Remove(_), Place::Rule(rule)) => Request::delete_rule(&rule),
+        }
+    }
+
+    /// The form in which the kernel holds an object.
+    fn place(&self, object: &Object) -> Place {
+        let route = |net, table, via, source| {
+            Place::Route(Route {
+                net,
+                table,
+                via,
+                source,
+            })
+        };
+        match *object {
+            Object::Inner(ip) | Object::Local(ip) => {
+                route(ip.into(), TABLE_LOCAL, Via::Local(LO), None)
+            }
+            Object::InnerHole(net) | Object::Hole(net) => {
+                route(net, TABLE_MAIN, Via::Blackhole, None)
+            }
+            Object::Route(net) => {
+                let family = IpFamily::of(net.addr());
+                let source = self.source.filter(|ip| IpFamily::of(*ip) == family);
+                route(net.trunc(), TABLE_MAIN, self.way_in(family), source)
+            }
+            Object::Rule(addr, protocol) => Place::Rule(Rule {
+                addr,
+                protocol,
+                table: TABLE,
+                priority: PRIORITY,
+            }),
+        }
+    }
+
+    /// How the host reaches what is captured.
+    fn way_in(&self, family: IpFamily) -> Via {
+        match &self.inside {
+            Some(inside) => Via::Gateway(gateway(family), inside.link),
+            None => Via::Local(LO),
+        }
+    }
+
+    /// Routes of the host that are always there.
+    fn fixed(&self, family: IpFamily) -> Vec<Route> {
+        let via = self.way_in(family);
+        let route = |net, table| Route {
+            net,
+            table,
+            via,
+            source: None,
+        };
+        let mut routes = vec![route(everything(family), TABLE)];
+        if self.inside.is_some() && family == IpFamily::V4 {
+            routes.push(route(IpAddr::from(source::PROBE).into(), TABLE_MAIN));
+        }
+        routes
+    }
+
+    fn wanted_source(&self) -> Option<IpAddr> {
+        // What is delivered in the host's namespace takes the virtual IP itself as source, as with kube-proxy.
+        self.inside.as_ref().and_then(|_| source::to_name())
+    }
+
+    /// The source address that routes name: when it goes, they are gone too.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        self.source
+    }
+
+    /// The link that our routes lead over.
+    pub(super) fn link(&self) -> Option<u32> {
+        self.inside.as_ref().map(|inside| inside.link)
+    }
+
+    /// Whether another source address should be named now. To be asked when addresses or default routes change.
+    pub(super) fn source_moved(&self) -> bool {
+        self.wanted_source() != self.source
+    }
+
+    /// Compares the host's tables with what should be there, and adds what is missing.
+    pub(super) fn restore(
+        &mut self,
+        host: &mut Netlink,
+        ledger: &Ledger,
+    ) -> Result<Restored, Error> {
+        let what = "restore routes";
+        let failed = |error| Error::net_admin(what, error);
+        let mut restored = Restored {
+            link: self.restore_link(host)?,
+            ..Restored::default()
+        };
+        let families = IpFamily::ALL
+            .into_iter()
+            .filter(|f| *f == IpFamily::V4 || self.v6);
+        let (mut routes, mut rules) = (Vec::new(), Vec::new());
+        for family in families {
+            routes.extend(self.fixed(family));
+        }
+        // The probe among them comes first: without it the kernel's own choice cannot be seen.
+        self.restore_routes(host, &routes).map_err(failed)?;
+        self.source = self.wanted_source();
+        for object in ledger.objects() {
+            match (object, self.place(object)) {
+                (Object::Inner(_) | Object::InnerHole(_), _) => {}
+                (_, Place::Route(route)) => routes.push(route),
+                (_, Place::Rule(rule)) => rules.push(rule),
+            }
+        }
+        restored.routes = self.restore_routes(host, &routes).map_err(failed)?;
+        restored.rules = self.restore_rules(host, &rules).map_err(failed)?;
+        Ok(restored)
+    }
+
+    fn restore_link(&mut self, host: &mut Netlink) -> Result<bool, Error> {
+        let Some(inside) = &mut self.inside else {
+            return Ok(false);
+        };
+        let what = "restore the veth pair";
+        match host.link(LINK).map_err(|e| Error::net_admin(what, e))? {
+            Some(link) if link.index == inside.link && link.up => Ok(false),
+            Some(link) if link.index == inside.link => {
+                let up = host.request(Request::link_up(link.index));
+                up.map_err(|error| Error::net_admin(what, error))?;
+                // Going down made it forget its neighbours.
+                for family in IpFamily::ALL
+                    .into_iter()
+                    .filter(|f| *f == IpFamily::V4 || self.v6)
+                {
+                    let met = inside.meet(host, family);
+                    met.map_err(|error| Error::net_admin(what, error))?;
+                }
+                Ok(true)
+            }
+            Some(_) | None => {
+                inside.connect(host)?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn restore_routes(&self, host: &mut Netlink, expected: &[Route]) -> io::Result<usize> {
+        let mut present = host.our_routes(IpFamily::V4)?;
+        if self.v6 {
+            present.extend(host.our_routes(IpFamily::V6)?);
+        }
+        let present: HashSet<Route> = present.into_iter().collect();
+        let places: HashSet<_> = present.iter().map(|r| (r.net, r.table)).collect();
+        let missing: Vec<&Route> = expected.iter().filter(|r| !present.contains(r)).collect();
+        let requests = missing.iter().map(|route| {
+            // Only ever in place of our own.
+            match places.contains(&(route.net, route.table)) {
+                true => Request::replace_route(route),
+                false => Request::add_route(route),
+            }
+        });
+        first_error(host.batch(requests))?;
+        Ok(missing.len())
+    }
+
+    fn restore_rules(&self, host: &mut Netlink, expected: &[Rule]) -> io::Result<usize> {
+        if expected.is_empty() {
+            return Ok(0);
+        }
+        let mut present: HashSet<Rule> = HashSet::new();
+        for family in IpFamily::ALL {
+            present.extend(host.our_rules(family)?);
+        }
+        let missing: Vec<&Rule> = expected.iter().filter(|r| !present.contains(r)).collect();
+        first_error(host.batch(missing.iter().map(|rule| Request::add_rule(rule))))?;
+        Ok(missing.len())
+    }
+}
+
+enum Place {
+    Route(Route),
+    Rule(Rule),
+}
+
+/// Whether rules with a protocol and a port work. A kernel before 4.17 takes such a rule and ignores both, which would
+/// capture whole addresses, so the rule is read back.
+fn routes_by_port(host: &mut Netlink) -> bool {
+    let probe = Rule {
+        addr: (source::PROBE, 9).into(),
+        protocol: Protocol::Udp,
+        table: TABLE,
+        priority: PRIORITY,
+    };
+    if host.request(Request::add_rule(&probe)).is_err() {
+        return false;
+    }
+    let present = host.our_rules(IpFamily::V4);
+    let _ = host.request(Request::delete_rule(&probe));
+    present.is_ok_and(|rules| rules.contains(&probe))
+}
+
+/// Removes everything on the host that carries our marks: the link first, which takes most routes along.
+pub(super) fn clean(host: &mut Netlink) -> Result<Report, Error> {
+    let failed = |error| Error::net_admin("remove what an earlier run left", error);
+    let mut report = Report::default();
+    for family in IpFamily::ALL {
+        let rules = host.our_rules(family).map_err(failed)?;
+        report.rules += rules.len();
+        first_error(host.batch(rules.iter().map(Request::delete_rule))).map_err(failed)?;
+    }
+    for family in IpFamily::ALL {
+        report.routes += host.our_routes(family).map_err(failed)?.len();
+    }
+    if let Some(link) = host.link(LINK).map_err(failed)? {
+        report.link = true;
+        let gone = host.request(Request::delete_link_index(link.index));
+        first_error(vec![gone]).map_err(failed)?;
+    }
+    for family in IpFamily::ALL {
+        let routes = host.our_routes(family).map_err(failed)?;
+        first_error(host.batch(routes.iter().map(Request::delete_route))).map_err(failed)?;
+    }
+    Ok(report)
+}
+
+/// What was removed from the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Whether there was a link `vethportico`.
+    pub link: bool,
+    /// Routes with our mark.
+    pub routes: usize,
+    /// Rules with our mark.
+    pub rules: usize,
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Self {
+                link: false,
+                routes: 0,
+                rules: 0,
+            } => write!(f, "nothing of ours was there"),
+            Self {
+                link,
+                routes,
+                rules,
+            } => {
+                let link = if link { "the link vethportico, " } else { "" };
+                write!(f, "removed {link}{routes} routes and {rules} rules")
+            }
+        }
+    }
+}
+
+/// The first error that is not about something being there, or gone, already.
+fn first_error(results: Vec<io::Result<()>>) -> io::Result<()> {
+    let real = |error: &io::Error| !is_gone(error) && !is_there(error);
+    match results.into_iter().filter_map(Result::err).find(real) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    const ENOENT: i32 = 2;
+    const ESRCH: i32 = 3;
+    const ENODEV: i32 = 19;
+    matches!(error.raw_os_error(), Some(ENOENT | ESRCH | ENODEV))
+}
+
+fn is_there(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AlreadyExists
+}

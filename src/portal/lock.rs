@@ -1,0 +1,31 @@
+//! One portico a host: two would delete each other's routes.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
+use super::Error;
+
+/// An abstract name: it lives in the host's network namespace, as what it protects does, and ends with the process
+/// however that ends.
+pub(super) const NAME: &str = "portico/portal";
+
+/// Held as long as the portal.
+pub(super) struct Lock {
+    _socket: UnixListener,
+}
+
+impl Lock {
+    pub(super) fn take() -> Result<Self, Error> {
+        let bound =
+            SocketAddr::from_abstract_name(NAME).and_then(|at| UnixListener::bind_addr(&at));
+        match bound {
+            Ok(socket) => Ok(Self { _socket: socket }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::Running),
+            Err(error) => Err(Error::Kernel {
+                what: format!("take the abstract socket {NAME}"),
+                error,
+            }),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! A network namespace of our own, and the veth pair that leads there.
+//!
+//! ```text
+//! host:    10.96.0.10 via 169.254.112.1 dev vethportico onlink    (and a neighbour entry for 169.254.112.1)
+//! portal:  local 10.96.0.10 dev lo; default via 169.254.112.2 dev vethportico
+//! ```
+//!
+//! No link has an address, nothing is ever asked by ARP or neighbour discovery: both ends know each other's Ethernet
+//! address from the start. The namespace has no name and ends with the process, or with its last connection.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::os::fd::AsFd;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use ipnet::IpNet;
+use nix::sched::{CloneFlags, unshare};
+use socket2::Socket;
+
+use super::netlink::{LinkSettings, Mac, Netlink, Request, Route, TABLE_MAIN, Veth, Via};
+use super::socket::{self, BindSpec, Freedom};
+use super::{Error, LINK};
+use crate::types::IpFamily;
+
+/// The index of lo in every namespace.
+pub(super) const LO: u32 = 1;
+
+/// "prtco", one for each end. Fixed, so that no one renames or renumbers the link by rules for random addresses.
+const HOST_MAC: Mac = [0x02, 0x70, 0x72, 0x74, 0x63, 0x01];
+const INNER_MAC: Mac = [0x02, 0x70, 0x72, 0x74, 0x63, 0x02];
+
+/// Next hops: they have a meaning on our link only, and no packet ever carries them.
+pub(super) fn gateway(family: IpFamily) -> IpAddr {
+    match family {
+        IpFamily::V4 => Ipv4Addr::new(169, 254, 112, 1).into(),
+        IpFamily::V6 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x7072, 1).into(),
+    }
+}
+
+fn way_back(family: IpFamily) -> IpAddr {
+    match family {
+        IpFamily::V4 => Ipv4Addr::new(169, 254, 112, 2).into(),
+        IpFamily::V6 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x7072, 2).into(),
+    }
+}
+
+/// `0.0.0.0/0` or `::/0`
+pub(super) fn everything(family: IpFamily) -> IpNet {
+    IpNet::new(family.unspecified(), 0).unwrap_or_default()
+}
+
+/// Sockets to make inside, and where to send them.
+pub(super) type Order = (Vec<BindSpec>, Sender<Vec<io::Result<Socket>>>);
+
+/// The namespace.
+pub(super) struct Inside {
+    /// Changes things inside.
+    pub netlink: Netlink,
+    /// The host's end of the veth pair.
+    pub link: u32,
+    /// Whether IPv6 can be carried.
+    pub v6: bool,
+    namespace: File,
+    orders: Sender<Order>,
+    /// Ends when `orders` is gone.
+    _thread: JoinHandle<()>,
+}
+
+impl Inside {
+    /// Makes the namespace and connects it to the host's, whose netlink socket is given.
+    pub(super) fn open(host: &mut Netlink) -> Result<Self, Error> {
+        let (orders, received) = unbounded();
+        let (ready, started) = bounded(1);
+        let thread = thread::Builder::new()
+            .name("portal-ns".to_owned())
+            .spawn(move || live(&ready, &received))
+            .map_err(|error| Error::Kernel {
+                what: "start a thread".to_owned(),
+                error,
+            })?;
+        let (netlink, namespace) = started.recv().unwrap_or_else(|_| {
+            Err(Error::Kernel {
+                what: "make a network namespace".to_owned(),
+                error: io::ErrorKind::BrokenPipe.into(),
+            })
+        })?;
+        let mut inside = Self {
+            netlink,
+            link: 0,
+            v6: false,
+            namespace,
+            orders,
+            _thread: thread,
+        };
+        inside.connect(host)?;
+        Ok(inside)
+    }
+
+    /// Where to order sockets.
+    pub(super) fn orders(&self) -> Sender<Order> {
+        self.orders.clone()
+    }
+
+    /// Makes the veth pair and everything that does not depend on captures. Also used when someone deleted it.
+    pub(super) fn connect(&mut self, host: &mut Netlink) -> Result<(), Error> {
+        let what = "connect a veth pair";
+        let veth = Veth {
+            near: (LINK, HOST_MAC),
+            far: (LINK, INNER_MAC),
+            namespace: self.namespace.as_fd(),
+            mtu: mtu(host),
+        };
+        host.request(Request::add_veth(&veth))
+            .map_err(|error| Error::net_admin("make a veth pair", error))?;
+        let index = |netlink: &mut Netlink| match netlink.link(LINK) {
+            Ok(Some(link)) => Ok(link.index),
+            Ok(None) => Err(Error::net_admin(what, io::ErrorKind::NotFound.into())),
+            Err(error) => Err(Error::net_admin(what, error)),
+        };
+        let inner = index(&mut self.netlink)?;
+        self.link = index(host)?;
+        // Inside first: the host's end then has a carrier as soon as it is up.
+        let settings = LinkSettings {
+            forwarding: Some(false),
+            rp_filter: Some(0),
+        };
+        end(&mut self.netlink, inner, settings)?;
+        // Loose: a reply's source is only reachable by a rule that looks at ports, which strict checks on old kernels do
+        // not.
+        let settings = LinkSettings {
+            forwarding: None,
+            rp_filter: Some(2),
+        };
+        end(host, self.link, settings)?;
+        self.greet(host, inner, IpFamily::V4)
+            .map_err(|error| Error::net_admin(what, error))?;
+        self.v6 = self.greet(host, inner, IpFamily::V6).is_ok();
+        Ok(())
+    }
+
+    /// Tells both ends where the other is, and the inner one that it is the way back.
+    fn greet(&mut self, host: &mut Netlink, inner: u32, family: IpFamily) -> io::Result<()> {
+        let back = Route {
+            net: everything(family),
+            table: TABLE_MAIN,
+            via: Via::Gateway(way_back(family), inner),
+            source: None,
+        };
+        self.meet(host, family)?;
+        let requests = [
+            Request::set_neighbour(inner, way_back(family), HOST_MAC),
+            Request::add_route(&back),
+        ];
+        self.netlink.batch(requests).into_iter().collect()
+    }
+
+    /// Tells the host's end where the inner one is; it forgets when it goes down.
+    pub(super) fn meet(&self, host: &mut Netlink, family: IpFamily) -> io::Result<()> {
+        host.request(Request::set_neighbour(
+            self.link,
+            gateway(family),
+            INNER_MAC,
+        ))
+    }
+}
+
+/// Brings one end of the pair up, without addresses.
+fn end(netlink: &mut Netlink, index: u32, settings: LinkSettings) -> Result<(), Error> {
+    // The first two fail where a kernel lacks them, and then the defaults must do; `portico check` looks at those.
+    let requests = [
+        Request::link_settings(index, settings),
+        Request::link_without_addresses(index),
+        Request::link_up(index),
+    ];
+    let up = netlink.batch(requests).pop().unwrap_or(Ok(()));
+    up.map_err(|error| Error::net_admin("bring the veth pair up", error))
+}
+
+/// That of the link which most traffic takes, or Ethernet's.
+fn mtu(host: &mut Netlink) -> u32 {
+    let source = IpFamily::ALL
+        .into_iter()
+        .find_map(super::source::by_default);
+    let link = source.and_then(|source| {
+        let addresses = host.addresses().ok()?;
+        addresses.iter().find(|a| a.ip == source).map(|a| a.link)
+    });
+    let links = host.links().unwrap_or_default();
+    let mtu = link.and_then(|index| links.iter().find(|l| l.index == index));
+    // IPv6 asks for 1280 at least.
+    mtu.map_or(1500, |link| link.mtu.clamp(1280, 65535))
+}
+
+/// The thread that stays in the namespace and makes sockets there.
+fn live(ready: &Sender<Result<(Netlink, File), Error>>, orders: &Receiver<Order>) {
+    let moved = move_in();
+    let usable = moved.is_ok();
+    if ready.send(moved).is_err() || !usable {
+        return;
+    }
+    for (specs, answer) in orders {
+        let made = specs.iter().map(|spec| socket::open(spec, Freedom::Free));
+        // Whoever asked has gone away, and with the sockets dropped so has what it asked for.
+        let _ = answer.send(made.collect());
+    }
+}
+
+fn move_in() -> Result<(Netlink, File), Error> {
+    let making = "make a network namespace";
+    let failed = |error: io::Error| Error::of("CAP_SYS_ADMIN", making, error);
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+        nix::Error::EINVAL | nix::Error::ENOSYS => Error::Unsupported {
+            lacks: making,
+            error: errno.into(),
+        },
+        _ => failed(errno.into()),
+    })?;
+    let namespace = File::open("/proc/thread-self/ns/net").map_err(failed)?;
+    // Better said now than once for each Service.
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, 1))
+        .map_err(|error| Error::of("CAP_NET_BIND_SERVICE", "listen on ports below 1024", error))?;
+    // Where /proc/sys can be written; the netlink settings and the blackhole routes do without. A new namespace inherits
+    // the host's ip_forward, and a packet to an unallocated address would come and go until its TTL ends.
+    for (setting, value) in [
+        ("net/ipv4/ip_forward", "0"),
+        ("net/ipv6/conf/all/forwarding", "0"),
+        ("net/core/somaxconn", "65535"),
+    ] {
+        let _ = fs::write(format!("/proc/sys/{setting}"), value);
+    }
+    let mut netlink = Netlink::new().map_err(failed)?;
+    netlink
+        .request(Request::link_up(LO))
+        .map_err(|error| Error::net_admin("bring lo up", error))?;
+    Ok((netlink, namespace))
+}
