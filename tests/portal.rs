@@ -17,15 +17,17 @@ use crate::util::netns::{Namespace, Net};
 /// Long enough for any answer, short enough for silence to be told.
 const SILENCE: Duration = Duration::from_millis(700);
 
+type Call = Box<dyn FnOnce(&Portal) + Send>;
+
 /// A portal on a thread of its own in the node, which all calls are made on.
 struct Node {
-    calls: Option<Sender<Box<dyn FnOnce(&Portal) + Send>>>,
+    calls: Option<Sender<Call>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Node {
     fn open(node: &Namespace, kind: PortalKind) -> Result<Self, Error> {
-        let (calls, received) = unbounded::<Box<dyn FnOnce(&Portal) + Send>>();
+        let (calls, received) = unbounded::<Call>();
         let (opened, result) = bounded(1);
         let thread = node.spawn(move || match Portal::open(kind) {
             Ok(portal) => {
