@@ -557,3 +557,68 @@ fn help_fits_a_terminal_and_names_every_flag() {
     );
     assert!(Topic::Check.help().contains("--portal") && !Topic::Check.help().contains("--from"));
 }
+
+#[test]
+fn no_argument_and_no_file_can_make_it_panic() {
+    let names: Vec<String> = settings()
+        .map(|s| format!("--{}", s.flag))
+        .chain(["-v", "-h", "--", "check", "explain", "a/b", "--no-such"].map(str::to_owned))
+        .collect();
+    let values = [
+        "",
+        "=",
+        "=0",
+        "=-1",
+        "=true",
+        "=99999999999999999999",
+        "=1e400",
+        "=\u{3bc}s",
+        "=,",
+        "=a=b",
+        "=::",
+        "=/config",
+        "=9223372036854775807h",
+        "=1.9999999999999999999999h",
+        "=0-",
+        "=+",
+        "=65535+65535",
+        "=[::1]:0",
+    ];
+    let mut seed = 1u64;
+    let mut next = |below: usize| {
+        seed = seed
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (seed >> 33) as usize % below
+    };
+    for _ in 0..2_000 {
+        let args: Vec<String> = (0..1 + next(4))
+            .map(|_| format!("{}{}", names[next(names.len())], values[next(values.len())]))
+            .collect();
+        let path = settings()
+            .map(|s| s.path)
+            .nth(next(settings().count()))
+            .unwrap_or("");
+        let leaf = [
+            "null",
+            "0",
+            "-1",
+            "1e300",
+            "\"\"",
+            "\"x\"",
+            "[]",
+            "[1]",
+            "{}",
+            "{\"a\": 1}",
+            "true",
+        ][next(11)];
+        let file = path.split('.').rev().fold(leaf.to_owned(), |inner, name| {
+            format!("{{\"{name}\": {inner}}}")
+        });
+        let file = file.replacen('{', &config("").replace('}', ","), 1);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        // Whatever comes of it, an answer comes.
+        let _ = parse_with(&args, &file);
+        let _ = parse_with(&["--config=/config"], &file);
+    }
+}
