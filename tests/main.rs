@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod control;
 mod health;
+mod manifests;
 mod portal;
 mod proxier;
 mod routing;

@@ -1,6 +1,6 @@
 //! From many sources to one state of each kind, as kube-proxy's `pkg/proxy/config`.
 //!
-//! A source (an apiserver's reflector, a manifest file) writes [`Update`](crate::types::Update)s into its
+//! A source (an apiserver's reflector, a [`FileSource`](sources::FileSource)) writes [`Update`](crate::types::Update)s into its
 //! own channel of a [`Mux`]. One thread a kind merges the channels into a [`Store`] and hands snapshots to the listeners of
 //! a [`Broadcaster`]: late ones are told at once, slow ones are told the newest.
 //!
@@ -21,6 +21,7 @@ mod broadcaster;
 mod kind;
 mod merge;
 mod mux;
+pub mod sources;
 pub mod store;
 
 pub use broadcaster::{Broadcaster, Handler, Subscription};

@@ -25,6 +25,8 @@ pub struct ObjectError {
     pub object: String,
     /// `field: what`.
     pub problem: String,
+    /// No mistake, just none of the kinds that a proxy reads: a Deployment beside its Service.
+    pub foreign: bool,
 }
 
 impl fmt::Display for ObjectError {
@@ -57,6 +59,17 @@ fn collect(
             None => object.to_string(),
         },
         problem,
+        foreign: false,
+    };
+    let foreign = |version: &str, kind: &str| {
+        if version.is_empty() {
+            return error(kind, "apiVersion: missing".to_string());
+        }
+        let problem = format!("{version} {kind} is no kind that a proxy reads");
+        ObjectError {
+            foreign: true,
+            ..error(kind, problem)
+        }
     };
     let Some(kind) = value.get("kind").and_then(Value::as_str) else {
         match listed {
@@ -80,8 +93,7 @@ fn collect(
     } else if let Some(item_kind) = kind.strip_suffix("List") {
         let listed = find(item_kind);
         if listed.is_none() && (item_kind, version) != ("", "v1") {
-            let problem = format!("{version} {kind} is no kind that a proxy reads");
-            objects.push(Err(error("object", problem)));
+            objects.push(Err(foreign(version, kind)));
             return;
         }
         match value.get("items") {
@@ -101,13 +113,7 @@ fn collect(
             }
         }
     } else {
-        let version = if version.is_empty() {
-            "(no apiVersion)"
-        } else {
-            version
-        };
-        let problem = format!("{version} {kind} is no kind that a proxy reads");
-        objects.push(Err(error("object", problem)));
+        objects.push(Err(foreign(version, kind)));
     }
 }
 
@@ -142,11 +148,13 @@ fn decode<T: Decode>(
             Err(problem) => Some(Err(ObjectError {
                 object: format!("{} {}", kind.as_str(), item.name),
                 problem: problem.into(),
+                foreign: false,
             })),
         },
         Err(ItemError { problem }) => Some(Err(ObjectError {
             object: kind.as_str().to_string(),
             problem: problem.into(),
+            foreign: false,
         })),
     }
 }

@@ -1,0 +1,190 @@
+//! Which file said what. Pure: files and keys only; objects pass by.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::types::{EndpointSlice, NamespacedName, Node, Object, Service, ServiceCidr};
+
+/// An object's identity over all kinds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub(super) enum Key {
+    Service(NamespacedName),
+    EndpointSlice(NamespacedName),
+    Node(NamespacedName),
+    ServiceCidr(NamespacedName),
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "{} {name}", Service::KIND),
+            Self::EndpointSlice(name) => write!(f, "{} {name}", EndpointSlice::KIND),
+            Self::Node(name) => write!(f, "{} {name}", Node::KIND),
+            Self::ServiceCidr(name) => write!(f, "{} {name}", ServiceCidr::KIND),
+        }
+    }
+}
+
+/// Every file's keys, and for each key the file whose object is in force: the first by path.
+#[derive(Default)]
+pub(super) struct Ledger {
+    files: BTreeMap<PathBuf, HashSet<Key>>,
+    owners: HashMap<Key, PathBuf>,
+}
+
+/// What a file's new content means.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// For each object, in order: it is in force.
+    pub(super) in_force: Vec<bool>,
+    /// Objects that nobody says any more.
+    pub(super) removed: Vec<Key>,
+    /// Objects that two places say, each with the file whose object is in force.
+    pub(super) doubles: Vec<(Key, PathBuf)>,
+    /// Files to read again: an object of theirs was hidden and is not any more.
+    pub(super) reread: Vec<PathBuf>,
+}
+
+impl Ledger {
+    /// A file says these objects and no others.
+    pub(super) fn write(&mut self, file: &Path, keys: &[Key]) -> Entry {
+        let before = self.files.remove(file).unwrap_or_default();
+        let mut entry = Entry::default();
+        let mut said = HashSet::with_capacity(keys.len());
+        for key in keys {
+            let owner = self.owners.get(key).filter(|owner| *owner != file);
+            let first = said.insert(key.clone());
+            let in_force = first && owner.is_none_or(|owner| file < owner.as_path());
+            if let Some(other) = owner {
+                let winner = if in_force { file } else { other };
+                entry.doubles.push((key.clone(), winner.to_owned()));
+            } else if !first {
+                entry.doubles.push((key.clone(), file.to_owned()));
+            }
+            if in_force {
+                self.owners.insert(key.clone(), file.to_owned());
+            }
+            entry.in_force.push(in_force);
+        }
+        for key in before.difference(&said) {
+            self.release(file, key, &mut entry);
+        }
+        self.files.insert(file.to_owned(), said);
+        entry
+    }
+
+    /// A file is gone.
+    pub(super) fn strike(&mut self, file: &Path) -> Entry {
+        let entry = self.write(file, &[]);
+        self.files.remove(file);
+        entry
+    }
+
+    /// Some file says it.
+    pub(super) fn says(&self, key: &Key) -> bool {
+        self.owners.contains_key(key)
+    }
+
+    /// The file has said something, if only that there is nothing.
+    pub(super) fn knows(&self, file: &Path) -> bool {
+        self.files.contains_key(file)
+    }
+
+    fn release(&mut self, file: &Path, key: &Key, entry: &mut Entry) {
+        if self.owners.get(key).is_none_or(|owner| owner != file) {
+            return;
+        }
+        match self.files.iter().find(|(_, keys)| keys.contains(key)) {
+            Some((heir, _)) => {
+                self.owners.insert(key.clone(), heir.clone());
+                if !entry.reread.contains(heir) {
+                    entry.reread.push(heir.clone());
+                }
+            }
+            None => {
+                self.owners.remove(key);
+                entry.removed.push(key.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(names: &str) -> Vec<Key> {
+        let names = names.split_whitespace();
+        names
+            .map(|name| Key::Service(NamespacedName::new("ns", name)))
+            .collect()
+    }
+
+    /// Written compactly: in force (`+`) or not (`-`), removed, doubles with winners, files to read again.
+    fn text(entry: Entry) -> String {
+        let name = |key: &Key| match key {
+            Key::Service(name)
+            | Key::EndpointSlice(name)
+            | Key::Node(name)
+            | Key::ServiceCidr(name) => name.name().to_owned(),
+        };
+        let mut removed: Vec<String> = entry.removed.iter().map(name).collect();
+        removed.sort();
+        let in_force: String = entry
+            .in_force
+            .iter()
+            .map(|yes| if *yes { '+' } else { '-' })
+            .collect();
+        let doubles: Vec<String> = entry
+            .doubles
+            .iter()
+            .map(|(key, file)| format!("{}@{}", name(key), file.display()))
+            .collect();
+        format!(
+            "{in_force} removed={removed:?} doubles={doubles:?} reread={:?}",
+            entry.reread
+        )
+    }
+
+    #[test]
+    fn the_first_file_owns_a_key() {
+        // (file, its keys or None when it goes away, what follows)
+        let rows = [
+            ("b", Some("x y"), "++ removed=[] doubles=[] reread=[]"),
+            ("b", Some("x y"), "++ removed=[] doubles=[] reread=[]"),
+            (
+                "c",
+                Some("y z"),
+                r#"-+ removed=[] doubles=["y@b"] reread=[]"#,
+            ),
+            ("a", Some("z"), r#"+ removed=[] doubles=["z@a"] reread=[]"#),
+            // y goes on with what c says; x is gone.
+            ("b", None, r#" removed=["x"] doubles=[] reread=["c"]"#),
+            (
+                "c",
+                Some("y z"),
+                r#"+- removed=[] doubles=["z@a"] reread=[]"#,
+            ),
+            ("a", Some("w"), r#"+ removed=[] doubles=[] reread=["c"]"#),
+            (
+                "c",
+                Some("z z"),
+                r#"+- removed=["y"] doubles=["z@c"] reread=[]"#,
+            ),
+            ("c", Some(""), r#" removed=["z"] doubles=[] reread=[]"#),
+            ("a", None, r#" removed=["w"] doubles=[] reread=[]"#),
+            ("a", None, " removed=[] doubles=[] reread=[]"),
+        ];
+        let mut ledger = Ledger::default();
+        for (row, (file, said, expect)) in rows.into_iter().enumerate() {
+            let entry = match said {
+                Some(names) => ledger.write(Path::new(file), &keys(names)),
+                None => ledger.strike(Path::new(file)),
+            };
+            assert_eq!(text(entry), expect, "row {row}");
+        }
+        assert!(ledger.files.len() == 1 && ledger.owners.is_empty());
+    }
+}
