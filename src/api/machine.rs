@@ -415,3 +415,6 @@ enum Pause {
     None,
     Backoff,
 }
+
+#[cfg(test)]
+mod tests;
