@@ -86,7 +86,7 @@ fn entry(setting: &Setting) -> String {
     if name.len() < 30 {
         format!("  {name:<30}{}\n", setting.doc)
     } else {
-        format!("  {name}\n{:32}{}\n", "", setting.doc)
+        format!("  {}\n{:32}{}\n", name.trim_end(), "", setting.doc)
     }
 }
 

@@ -550,7 +550,11 @@ fn help_fits_a_terminal_and_names_every_flag() {
         );
     }
     for line in text.lines().chain(Topic::Explain.help().lines()) {
-        assert!(line.len() <= 120, "{}: {line}", line.len());
+        assert!(
+            line.len() <= 120 && line == line.trim_end(),
+            "{}: {line}",
+            line.len()
+        );
     }
     assert!(
         Topic::Explain.help().contains("--from") && !Topic::Explain.help().contains("--workers")
