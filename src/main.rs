@@ -3,5 +3,7 @@
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    // Lossy: an argument that is not UTF-8 is a mistake to be named, not a reason to panic.
+    let args = std::env::args_os().skip(1);
+    portico::app::run(args.map(|arg| arg.to_string_lossy().into_owned()))
 }

@@ -10,6 +10,8 @@ mod config;
 mod control;
 mod health;
 mod manifests;
+mod pipeline;
 mod portal;
 mod proxier;
 mod routing;
+mod tidy;

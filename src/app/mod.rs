@@ -1,1 +1,109 @@
-//! The program.
+//! The program: what each command does, and the one place that knows every layer and connects them.
+
+mod audience;
+mod config_file;
+mod daemon;
+mod error;
+mod explain;
+mod feeds;
+mod listeners;
+mod logging;
+mod notify;
+mod observers;
+mod process;
+mod settings;
+mod signals;
+mod sync;
+mod world;
+
+use std::fs;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::options::{self, Command, Parsed};
+use crate::portal::{self, Portal};
+use error::Error;
+
+/// Runs the program with these arguments (without argv\[0\]).
+///
+/// Exit status: 0 for a clean stop or an answer given; 1 when something failed; 2 for a wrong command line.
+pub fn run(args: impl IntoIterator<Item = String>) -> ExitCode {
+    let parsed = match options::parse(args, |path| fs::read_to_string(path)) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            eprintln!("portico: {error}");
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    match execute(parsed) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("portico: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(Parsed { command, warnings }: Parsed) -> Result<ExitCode, Error> {
+    match command {
+        Command::Run(options) => {
+            logging::init(options.logging.verbosity);
+            warn(&warnings);
+            daemon::run(*options)?;
+        }
+        Command::Check(options) => {
+            logging::init(options.logging.verbosity);
+            warn(&warnings);
+            let portal = Portal::open(portal_kind(options.portal))?;
+            print(&format!("portal {}\n", portal.kind()))?;
+        }
+        Command::Explain(request) => {
+            logging::init(request.options.logging.verbosity);
+            warn(&warnings);
+            print(&explain::run(*request)?)?;
+        }
+        Command::Cleanup(logging) => {
+            logging::init(logging.verbosity);
+            warn(&warnings);
+            print(&format!("{}\n", portal::cleanup()?))?;
+        }
+        Command::WriteConfig { path, yaml } => {
+            logging::init(0);
+            warn(&warnings);
+            fs::write(&path, yaml).map_err(|error| Error::file("cannot write", &path, error))?;
+        }
+        Command::InitOnly => {
+            logging::init(0);
+            warn(&warnings);
+        }
+        Command::Print(text) => print(&text)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+}
+
+/// Prints an answer. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Error> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Io {
+            doing: "cannot write to standard output".into(),
+            error,
+        }),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// `--portal`, as the portal layer has it; the layers share no type for it since neither imports the other.
+fn portal_kind(kind: options::PortalKind) -> portal::PortalKind {
+    match kind {
+        options::PortalKind::Auto => portal::PortalKind::Auto,
+        options::PortalKind::Netns => portal::PortalKind::Netns,
+        options::PortalKind::Host => portal::PortalKind::Host,
+        options::PortalKind::None => portal::PortalKind::None,
+    }
+}

@@ -25,8 +25,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use query::Query;
-
+use crate::routing::{ExplainRequest, OutputFormat};
 use accepted::Fate;
 use args::{Known, Line};
 use help::Topic;
@@ -69,21 +68,10 @@ pub struct Parsed {
 /// `portico explain`.
 #[derive(Clone, Debug)]
 pub struct Explain {
-    /// The question.
-    pub query: Query,
-    /// How to print the answer.
-    pub output: Output,
+    /// The question, and how to print the answer.
+    pub request: ExplainRequest,
     /// Where to ask, and what an offline answer needs.
     pub options: Options,
-}
-
-/// `--output`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// For people.
-    Text,
-    /// For programs: one document on stdout.
-    Json,
 }
 
 /// Everything the proxy is told.
@@ -482,23 +470,19 @@ fn command(
 
 fn explain(own: &table::Own, words: &[String], options: Options) -> Result<Command, Error> {
     let mut errors = Vec::new();
-    let output = match own.output.as_str() {
-        "text" => Output::Text,
-        "json" => Output::Json,
-        other => {
-            errors.push(format!("--output: {other}: expected text or json"));
-            Output::Text
-        }
-    };
+    let output = OutputFormat::parse(&own.output).unwrap_or_else(|| {
+        let other = &own.output;
+        errors.push(format!("--output: {other}: expected text or json"));
+        OutputFormat::default()
+    });
     match query::parse(words, &own.from, &own.to) {
-        Ok(query) if errors.is_empty() => Ok(Command::Explain(Box::new(Explain {
-            query,
-            output,
-            options,
-        }))),
+        Ok(query) if errors.is_empty() => {
+            let request = ExplainRequest { query, output };
+            Ok(Command::Explain(Box::new(Explain { request, options })))
+        }
         Ok(_) => Err(Error::Usage(errors)),
-        Err(more) => {
-            errors.extend(more);
+        Err(error) => {
+            errors.push(error);
             Err(Error::Usage(errors))
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod apiserver;
 pub mod backend;
+pub mod daemon;
 pub mod netns;
 pub mod rng;
 

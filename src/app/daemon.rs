@@ -1,0 +1,190 @@
+//! The daemon: the order in which things start, and the order in which they stop.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::audience::Audience;
+use super::error::Error;
+use super::feeds::Feeds;
+use super::listeners::Listeners;
+use super::sync::{Pace, Sync};
+use super::world::World;
+use super::{config_file, notify, process, settings, signals};
+use crate::api::{Access, AccessOptions};
+use crate::control::ControlServer;
+use crate::options::Options;
+use crate::portal::Portal;
+use crate::proxier::{self, Proxier};
+use crate::routing::Table;
+
+/// What the main thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// The configuration file is not what it was: end, so that the supervisor starts us with the new one.
+    ConfigChanged,
+    /// The last connection has ended, or its time is over.
+    Drained,
+}
+
+/// Runs the proxy until a signal ends it.
+pub(super) fn run(options: Options) -> Result<(), Error> {
+    let (tell, events) = unbounded();
+    signals::spawn(tell.clone(), || Event::Signal).map_err(Error::start("signals"))?;
+    watch_configuration(&options, &tell)?;
+    let daemon = Daemon::start(&options)?;
+    let outcome = match wait(&events) {
+        Event::ConfigChanged => Err(Error::Missing(
+            "the content of the configuration file was updated: start again to use it".into(),
+        )),
+        Event::Signal | Event::Drained => Ok(()),
+    };
+    daemon.stop(options.drain_timeout, &tell, &events);
+    outcome
+}
+
+fn wait(events: &Receiver<Event>) -> Event {
+    // The sending ends outlive this call; without one there is nothing left to wait for.
+    events.recv().unwrap_or(Event::Signal)
+}
+
+/// Everything that runs.
+struct Daemon {
+    proxier: Arc<Proxier>,
+    feeds: Feeds,
+    sync: JoinHandle<Listeners>,
+    /// Dropped to end the sync thread.
+    stop: Sender<()>,
+    /// Answers until the end.
+    control: Option<ControlServer>,
+}
+
+impl Daemon {
+    /// Downstream first: whoever is told something exists before whoever tells.
+    fn start(options: &Options) -> Result<Self, Error> {
+        process::set_oom_score_adj(options.oom_score_adj);
+        let files = process::raise_open_file_limit();
+        let node_name = node_name(options)?;
+        let access = access(options)?;
+        let proxier = Arc::new(start_proxier(options)?);
+        let portal = Portal::open(super::portal_kind(options.portal))?;
+        log::info!(
+            "portico {} on node {node_name}: portal {}, {files} open files",
+            env!("CARGO_PKG_VERSION"),
+            portal.kind()
+        );
+        let table = Table::new(settings::of(options, &node_name, portal.kind())?);
+        let feeds = Feeds::start(options, access.as_ref(), &node_name)?;
+        let (stop, stopped) = bounded(0);
+        let (asking, questions) = unbounded();
+        let audience = Audience::start(options, access.as_ref(), &asking)?;
+        let sync = Sync {
+            world: World::new(&feeds, &node_name, Vec::new()),
+            table,
+            listeners: Listeners::new(portal, Arc::clone(&proxier), options.sync_period),
+            observers: audience.observers,
+            questions,
+            stop: stopped,
+            pace: Pace::new(options.coalesce),
+        };
+        let sync = thread::Builder::new()
+            .name("sync".into())
+            .spawn(move || sync.run())
+            .map_err(Error::start("sync"))?;
+        Ok(Self {
+            proxier,
+            feeds,
+            sync,
+            stop,
+            control: audience.control,
+        })
+    }
+
+    /// Upstream first: no new work, then the connections that are under way, then what the kernel holds for us.
+    fn stop(self, drain: Duration, tell: &Sender<Event>, events: &Receiver<Event>) {
+        notify::stopping();
+        self.proxier.stop_accepting();
+        drop(self.control);
+        drop(self.stop);
+        let listeners = self.sync.join();
+        drop(self.feeds);
+        if !drain.is_zero() {
+            wait_for_connections(&self.proxier, drain, tell, events);
+        }
+        match listeners.map(Listeners::shut) {
+            Ok(Ok(())) => log::info!("stopped"),
+            Ok(Err(error)) => log::warn!("stopped, but not everything is cleaned up: {error}"),
+            Err(_) => log::error!("the sync thread panicked"),
+        }
+    }
+}
+
+fn watch_configuration(options: &Options, tell: &Sender<Event>) -> Result<(), Error> {
+    let Some(path) = &options.config_file else {
+        return Ok(());
+    };
+    let tell = tell.clone();
+    let changed = move || {
+        // The receiver may be gone: then we are stopping already.
+        let _ = tell.send(Event::ConfigChanged);
+    };
+    config_file::watch(path, changed).map_err(|error| Error::file("cannot watch", path, error))
+}
+
+/// Gives connections their time; a second signal takes it back.
+fn wait_for_connections(
+    proxier: &Arc<Proxier>,
+    drain: Duration,
+    tell: &Sender<Event>,
+    events: &Receiver<Event>,
+) {
+    let active = proxier.active_connections();
+    if active == 0 {
+        return;
+    }
+    log::info!("waiting up to {drain:?} for {active} connections; a second signal ends this");
+    let (proxier, tell) = (Arc::clone(proxier), tell.clone());
+    let drained = thread::Builder::new().name("drain".into()).spawn(move || {
+        proxier.drain(Instant::now() + drain);
+        // The main thread may be gone already.
+        let _ = tell.send(Event::Drained);
+    });
+    if drained.is_ok() {
+        wait(events);
+    }
+}
+
+fn node_name(options: &Options) -> Result<String, Error> {
+    options.node_name(&process::hostname()).ok_or_else(|| {
+        Error::Missing(
+            "this machine has no host name: set --hostname-override to the Node's name".into(),
+        )
+    })
+}
+
+/// How to reach the apiserver; None with manifests alone.
+fn access(options: &Options) -> Result<Option<Access>, Error> {
+    let asked = options.kubeconfig.is_some() || options.master.is_some();
+    if !asked && !options.manifests.is_empty() {
+        return Ok(None);
+    }
+    let access = AccessOptions {
+        kubeconfig: options.kubeconfig.clone(),
+        master: options.master.clone(),
+    };
+    Ok(Some(Access::load(&access)?))
+}
+
+fn start_proxier(options: &Options) -> Result<Proxier, Error> {
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+    let config = proxier::Config {
+        workers: options.worker_count(cores),
+        udp_stream_timeout: options.udp_idle_timeout,
+        ..proxier::Config::default()
+    };
+    Proxier::start(config).map_err(Error::start("the event loops"))
+}

@@ -1,0 +1,140 @@
+//! Who is told how the syncs go: the log, the service manager, health and metrics.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use super::listeners::Listeners;
+use super::notify;
+use super::world::{Changes, World};
+use crate::health::{self, HealthServer, Now, ProxyHealth, SyncMetrics};
+use crate::routing::{HealthCheck, Table};
+use crate::types::{IpFamily, NamespacedName, Node};
+
+/// The sync thread's audience.
+pub(super) struct Observers {
+    health: Arc<Mutex<ProxyHealth>>,
+    metrics: Arc<SyncMetrics>,
+    server: HealthServer,
+    /// The newest last-change-trigger-time seen of each Service: each is measured once.
+    triggers: HashMap<NamespacedName, SystemTime>,
+    /// Older triggers are another process's.
+    began: SystemTime,
+}
+
+impl Observers {
+    pub(super) fn new(
+        health: Arc<Mutex<ProxyHealth>>,
+        metrics: Arc<SyncMetrics>,
+        server: HealthServer,
+    ) -> Self {
+        Self {
+            health,
+            metrics,
+            server,
+            triggers: HashMap::new(),
+            began: SystemTime::now(),
+        }
+    }
+
+    /// Objects have changed and are not synced yet; how many of each kind since the last call.
+    pub(super) fn queued(&self, services: usize, endpoints: usize) {
+        let now = Now::read();
+        self.metrics.service_changes(services);
+        self.metrics.endpoint_changes(endpoints);
+        self.metrics.queued(now.wall);
+        let mut health = self.health();
+        for family in IpFamily::ALL {
+            health.queued_update(family, now);
+        }
+    }
+
+    /// Our Node is another than before; without one it counts as eligible.
+    pub(super) fn node(&self, node: Option<&Node>) {
+        let eligible = node.is_none_or(|node| node.eligible);
+        self.health().set_node_eligible(eligible);
+    }
+
+    /// A sync that began then is done.
+    pub(super) fn synced(
+        &mut self,
+        world: &World,
+        changes: &Changes,
+        health_checks: Vec<(NamespacedName, Option<HealthCheck>)>,
+        listeners: &Listeners,
+        began: Instant,
+    ) {
+        let now = Now::read();
+        self.metrics.synced(began.elapsed(), now.wall);
+        let (open, failed) = (listeners.open_count(), listeners.failures().count());
+        self.metrics.listeners(open, failed);
+        for family in IpFamily::ALL {
+            self.health().updated(family, now);
+        }
+        self.measure_triggers(world, &changes.keys, now.wall);
+        if !health_checks.is_empty() {
+            let checks = health_checks.into_iter();
+            let checks = checks.map(|(service, check)| (service, check.map(health_check)));
+            self.server.set_health_checks(checks.collect());
+        }
+    }
+
+    /// Where health check node ports are to answer: the addresses of `--nodeport-addresses`.
+    pub(super) fn node_port_addresses(&self, table: &Table) {
+        let mut addresses = Vec::new();
+        for family in IpFamily::ALL {
+            let ips = table.node_port_ips(family);
+            match ips.match_all {
+                true => addresses.push(family.unspecified()),
+                false => addresses.extend(ips.ips),
+            }
+        }
+        self.server.set_node_port_addresses(addresses);
+    }
+
+    /// The first sync is done: every port is open, or reported.
+    pub(super) fn started(&self, services: usize, listeners: &Listeners) {
+        let (open, failed) = (listeners.open_count(), listeners.failures().count());
+        log::info!("{services} services: {open} listeners open, {failed} not");
+        notify::ready();
+    }
+
+    /// `network_programming_duration_seconds`: from the controller's change to the sync that carried it out.
+    fn measure_triggers(&mut self, world: &World, keys: &[NamespacedName], now: SystemTime) {
+        for key in keys {
+            let Some(slices) = world.slices().objects.get(key) else {
+                self.triggers.remove(key);
+                continue;
+            };
+            let last = self.triggers.get(key).copied().unwrap_or(self.began);
+            let new = slices
+                .iter()
+                .filter_map(|slice| slice.last_change_trigger_time)
+                .filter(|time| *time > last);
+            for time in new {
+                if let Ok(took) = now.duration_since(time) {
+                    self.metrics.network_programming(took);
+                }
+                let newest = self.triggers.entry(key.clone()).or_insert(time);
+                *newest = time.max(*newest);
+            }
+        }
+    }
+
+    fn health(&self) -> MutexGuard<'_, ProxyHealth> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn health_check(check: HealthCheck) -> health::HealthCheck {
+    let HealthCheck {
+        port,
+        local_v4,
+        local_v6,
+    } = check;
+    health::HealthCheck {
+        port,
+        local_v4,
+        local_v6,
+    }
+}

@@ -1,0 +1,35 @@
+//! What the process asks of the kernel for itself.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Raises the soft open-file limit to the hard one: a connection costs two files. Returns what is in force.
+pub(super) fn raise_open_file_limit() -> u64 {
+    let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok(limits) => limits,
+        Err(error) => {
+            log::warn!("cannot read the open-file limit: {error}");
+            return 1024;
+        }
+    };
+    if soft < hard {
+        if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+            log::warn!("cannot raise the open-file limit from {soft} to {hard}: {error}");
+            return soft;
+        }
+    }
+    hard
+}
+
+/// `--oom-score-adj`, as kube-proxy: a failure is only logged (lowering the value needs CAP_SYS_RESOURCE).
+pub(super) fn set_oom_score_adj(value: i32) {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", value.to_string()) {
+        log::info!("cannot set oom_score_adj to {value}: {error}");
+    }
+}
+
+/// The machine's name, for the node name where `--hostname-override` gives none.
+pub(super) fn hostname() -> String {
+    nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,212 @@
+//! The one thread that turns snapshots into sockets, as kube-proxy's `syncProxyRules`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Select, Sender};
+
+use super::listeners::Listeners;
+use super::observers::Observers;
+use super::world::{Changes, World};
+use crate::portal::PortalEvent;
+use crate::routing::{Delta, ExplainRequest, Table, explain};
+use crate::types::counters::ServiceCounters;
+use crate::types::{IpFamily, ServicePortName};
+
+/// A question about the routing table, with where the answer goes.
+pub(super) enum Question {
+    /// `portico explain`.
+    Explain(ExplainRequest, Sender<String>),
+    /// A scrape: what every ServicePort has carried.
+    Counters(Sender<Vec<ServicePortCounters>>),
+}
+
+/// A ServicePort of one family with its counters.
+pub(super) type ServicePortCounters = (ServicePortName, IpFamily, Arc<ServiceCounters>);
+
+/// The thread's state.
+pub(super) struct Sync {
+    pub(super) world: World,
+    pub(super) table: Table,
+    pub(super) listeners: Listeners,
+    pub(super) observers: Observers,
+    pub(super) questions: Receiver<Question>,
+    /// Disconnected: stop.
+    pub(super) stop: Receiver<()>,
+    pub(super) pace: Pace,
+}
+
+/// kube-proxy's minSyncPeriod, where the user has set it: at most one sync in this time.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    min_period: Option<Duration>,
+    last: Option<Instant>,
+}
+
+impl Pace {
+    pub(super) fn new(min_period: Option<Duration>) -> Self {
+        Self {
+            min_period,
+            last: None,
+        }
+    }
+
+    /// When the next sync may start.
+    fn ready_at(&self, now: Instant) -> Instant {
+        match (self.last, self.min_period) {
+            (Some(last), Some(period)) => last + period,
+            (None, _) | (_, None) => now,
+        }
+    }
+}
+
+impl Sync {
+    /// Runs until told to stop; returns what is to be shut down.
+    pub(super) fn run(mut self) -> Listeners {
+        let mut changes = Changes {
+            everything: true,
+            ..Changes::default()
+        };
+        let mut started = false;
+        self.refresh_host_addresses();
+        while self.wait(&changes) {
+            self.collect(&mut changes);
+            let now = Instant::now();
+            let due = self.world.received_whole()
+                && !changes.is_empty()
+                && now >= self.pace.ready_at(now);
+            if due {
+                self.sync(std::mem::take(&mut changes), now);
+            }
+            if due && !started {
+                started = true;
+                self.observers
+                    .started(self.world.service_count(), &self.listeners);
+            }
+            self.listeners.tick(now);
+            self.answer_questions();
+        }
+        self.listeners
+    }
+
+    /// Sleeps until there is something to do; false when it is to stop.
+    fn wait(&self, changes: &Changes) -> bool {
+        let mut select = Select::new();
+        let stop = select.recv(&self.stop);
+        for signal in self.world.signals() {
+            select.recv(signal);
+        }
+        select.recv(&self.questions);
+        select.recv(self.listeners.portal().events());
+        let due = self.world.received_whole() && !changes.is_empty();
+        let sync = due.then(|| self.pace.ready_at(Instant::now()));
+        let deadline = [sync, self.listeners.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min();
+        let ready = match deadline {
+            Some(deadline) => select.ready_deadline(deadline).ok(),
+            None => Some(select.ready()),
+        };
+        ready != Some(stop)
+    }
+
+    /// Takes in everything that has arrived.
+    fn collect(&mut self, changes: &mut Changes) {
+        let before = (changes.services, changes.keys.len());
+        let node_changed = self.world.collect(changes);
+        if node_changed {
+            self.observers.node(self.world.node());
+        }
+        let events: Vec<PortalEvent> = self.listeners.portal().events().try_iter().collect();
+        for event in events {
+            match event {
+                PortalEvent::Addresses => {
+                    if self.refresh_host_addresses() {
+                        log::info!("this host's addresses changed");
+                        changes.everything = true;
+                    }
+                    self.listeners.retry_soon(Instant::now());
+                }
+                // The portal has logged it.
+                PortalEvent::Restored(_) => {}
+            }
+        }
+        let services = changes.services - before.0;
+        let endpoints = changes.keys.len() - before.1 - services;
+        if services + endpoints > 0 {
+            self.observers.queued(services, endpoints);
+        }
+    }
+
+    /// Asks the portal which addresses this host has; true if they changed.
+    fn refresh_host_addresses(&mut self) -> bool {
+        let mut addresses = match self.listeners.portal().host_addresses() {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                log::warn!("{error}");
+                return false;
+            }
+        };
+        addresses.sort_unstable();
+        addresses.dedup();
+        let changed = self.world.set_host_addresses(addresses.clone());
+        if changed {
+            self.listeners.host_addresses(addresses.into());
+        }
+        changed
+    }
+
+    fn sync(&mut self, mut changes: Changes, now: Instant) {
+        changes.keys.sort_unstable();
+        changes.keys.dedup();
+        let delta = match changes.everything {
+            true => self.table.rebuild(&self.world.inputs()),
+            false => self.table.update(&self.world.inputs(), changes.keys.iter()),
+        };
+        let Delta {
+            bindings,
+            captures_added,
+            captures_removed,
+            health_checks,
+            problems,
+            ..
+        } = delta;
+        self.listeners
+            .apply(bindings, &captures_added, &captures_removed, now);
+        self.pace.last = Some(now);
+        for problem in &problems {
+            log::warn!("{problem}");
+        }
+        if changes.everything {
+            self.observers.node_port_addresses(&self.table);
+        }
+        self.observers
+            .synced(&self.world, &changes, health_checks, &self.listeners, now);
+    }
+
+    fn answer_questions(&self) {
+        for question in self.questions.try_iter() {
+            // Whoever asked may have gone away.
+            let _ = match question {
+                Question::Explain(request, answer) => {
+                    answer.send(explain::answer(&self.table, &request)).is_ok()
+                }
+                Question::Counters(answer) => answer.send(self.counters()).is_ok(),
+            };
+        }
+    }
+
+    fn counters(&self) -> Vec<ServicePortCounters> {
+        let routes = self.table.routes();
+        routes
+            .map(|route| {
+                (
+                    route.name.clone(),
+                    route.family,
+                    Arc::clone(&route.counters),
+                )
+            })
+            .collect()
+    }
+}

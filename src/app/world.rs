@@ -1,0 +1,149 @@
+//! The newest merged state of everything that routing looks at.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::feeds::Feeds;
+use crate::config::Subscription;
+use crate::routing::Inputs;
+use crate::types::{NamespacedName, Node, Service, ServiceCidr, Slices, Snapshot};
+
+/// Subscriptions to the four kinds, with what they have said so far.
+pub(super) struct World {
+    services_told: Subscription<Arc<Service>>,
+    slices_told: Subscription<Slices>,
+    nodes_told: Subscription<Arc<Node>>,
+    service_cidrs_told: Subscription<Arc<ServiceCidr>>,
+    /// The key of our Node.
+    node_key: NamespacedName,
+    services: Snapshot<Arc<Service>>,
+    slices: Snapshot<Slices>,
+    node: Option<Arc<Node>>,
+    service_cidrs: Vec<IpNet>,
+    host_addresses: Vec<IpAddr>,
+    /// The Node and the ServiceCIDRs have been received whole too; never waited for by the proxy.
+    cluster_synced: [bool; 2],
+}
+
+/// What has changed since somebody last acted on it.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Services whose own object or whose slices changed; may hold a key twice.
+    pub(super) keys: Vec<NamespacedName>,
+    /// How many of these are Service objects; the others are slices.
+    pub(super) services: usize,
+    /// The Node, this host's addresses or the ServiceCIDRs changed: every Service may mean something else now.
+    pub(super) everything: bool,
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && !self.everything
+    }
+}
+
+impl World {
+    pub(super) fn new(feeds: &Feeds, node_name: &str, host_addresses: Vec<IpAddr>) -> Self {
+        Self {
+            services_told: feeds.services.subscribe(),
+            slices_told: feeds.endpoints.subscribe(),
+            nodes_told: feeds.nodes.subscribe(),
+            service_cidrs_told: feeds.service_cidrs.subscribe(),
+            node_key: NamespacedName::cluster_scoped(node_name),
+            services: Snapshot::default(),
+            slices: Snapshot::default(),
+            node: None,
+            service_cidrs: Vec::new(),
+            host_addresses,
+            cluster_synced: [false; 2],
+        }
+    }
+
+    /// The channels that become readable when there is something to [`collect`](Self::collect).
+    pub(super) fn signals(&self) -> [&crossbeam_channel::Receiver<()>; 4] {
+        [
+            self.services_told.signal(),
+            self.slices_told.signal(),
+            self.nodes_told.signal(),
+            self.service_cidrs_told.signal(),
+        ]
+    }
+
+    /// Both kinds have been received whole: what is known may be acted upon.
+    pub(super) fn received_whole(&self) -> bool {
+        self.services.synced && self.slices.synced
+    }
+
+    /// Every kind has been: there is nothing more to come of the start.
+    pub(super) fn received_everything(&self) -> bool {
+        self.received_whole() && self.cluster_synced == [true; 2]
+    }
+
+    /// Our Node, once it is known.
+    pub(super) fn node(&self) -> Option<&Node> {
+        self.node.as_deref()
+    }
+
+    /// The slices of every Service.
+    pub(super) fn slices(&self) -> &Snapshot<Slices> {
+        &self.slices
+    }
+
+    /// How many Services there are, proxied or not.
+    pub(super) fn service_count(&self) -> usize {
+        self.services.objects.len()
+    }
+
+    /// What routing reads.
+    pub(super) fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            services: &self.services,
+            slices: &self.slices,
+            node: self.node.as_deref(),
+            service_cidrs: &self.service_cidrs,
+            host_addresses: &self.host_addresses,
+        }
+    }
+
+    /// Takes over what has arrived, and adds it to `changes`. True if our Node is another than before.
+    pub(super) fn collect(&mut self, changes: &mut Changes) -> bool {
+        let mut node_changed = false;
+        if let Some(update) = self.services_told.take() {
+            self.services = update.snapshot;
+            changes.services += update.changed.len();
+            changes.keys.extend(update.changed);
+        }
+        if let Some(update) = self.slices_told.take() {
+            self.slices = update.snapshot;
+            changes.keys.extend(update.changed);
+        }
+        if let Some(update) = self.nodes_told.take() {
+            self.cluster_synced[0] |= update.snapshot.synced;
+            let node = update.snapshot.objects.get(&self.node_key).cloned();
+            node_changed = node != self.node;
+            self.node = node;
+        }
+        if let Some(update) = self.service_cidrs_told.take() {
+            self.cluster_synced[1] |= update.snapshot.synced;
+            let objects = update.snapshot.objects.iter();
+            let mut ranges: Vec<IpNet> = objects
+                .flat_map(|(_, object)| object.cidrs.to_vec())
+                .collect();
+            ranges.sort_unstable();
+            ranges.dedup();
+            changes.everything |= ranges != self.service_cidrs;
+            self.service_cidrs = ranges;
+        }
+        changes.everything |= node_changed;
+        node_changed
+    }
+
+    /// Takes over this host's addresses; true if they are others than before.
+    pub(super) fn set_host_addresses(&mut self, addresses: Vec<IpAddr>) -> bool {
+        let changed = addresses != self.host_addresses;
+        self.host_addresses = addresses;
+        changed
+    }
+}

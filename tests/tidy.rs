@@ -1,0 +1,160 @@
+//! The rules that lib.rs's page states about the source itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which modules each module may import.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("wire", &["types"]),
+    ("routing", &["types"]),
+    ("options", &["types", "wire", "routing"]),
+    ("api", &["types", "wire"]),
+    ("config", &["types", "wire"]),
+    ("portal", &["types"]),
+    ("proxier", &["types", "routing"]),
+    ("health", &["types"]),
+    ("control", &["types"]),
+];
+
+/// The packages that the product is built on.
+const PACKAGES: &[&str] = &[
+    "crossbeam_channel",
+    "ureq",
+    "serde",
+    "serde_json",
+    "mio",
+    "signal_hook",
+    "log",
+    "simplelog",
+];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push((path.clone(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
+        &mut found,
+    );
+    assert!(found.len() > 20, "the sources are where they were");
+    found
+}
+
+/// `src/api/client.rs` and `src/api.rs` belong to `api`.
+fn module_of(path: &Path) -> String {
+    let inside = path
+        .strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
+        .unwrap();
+    inside
+        .components()
+        .next()
+        .unwrap()
+        .as_os_str()
+        .to_str()
+        .unwrap()
+        .trim_end_matches(".rs")
+        .to_owned()
+}
+
+/// The top-level modules named by `crate::x` in code (not in comments).
+fn imports(text: &str) -> Vec<String> {
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let mut names: Vec<String> = code
+        .flat_map(|line| line.split("crate::").skip(1))
+        .map(|rest| {
+            rest.chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect()
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[test]
+fn imports_point_down() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let module = module_of(&path);
+        let Some((_, allowed)) = MAY_IMPORT.iter().find(|(name, _)| *name == module) else {
+            continue;
+        };
+        for import in imports(&text) {
+            if import != module && !allowed.contains(&import.as_str()) {
+                wrong.push(format!("{} imports {import}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_package_of_the_design_is_in_use() {
+    let sources = sources();
+    for package in PACKAGES {
+        let used = sources
+            .iter()
+            .any(|(_, text)| text.contains(&format!("{package}::")));
+        assert!(used, "{package} is not used");
+    }
+}
+
+#[test]
+fn serde_derives_stay_at_the_door() {
+    for (path, text) in sources() {
+        if module_of(&path) != "wire" {
+            assert!(
+                !text.contains("derive(Deserialize") && !text.contains("serde::Deserialize"),
+                "{}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn ureq_is_apis_alone() {
+    for (path, text) in sources() {
+        assert!(
+            !text.contains("ureq::") || module_of(&path) == "api",
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn nothing_is_unfinished_or_switched_off() {
+    let marks = [
+        concat!("to", "do!("),
+        concat!("unimple", "mented!("),
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+    ];
+    for (path, text) in sources() {
+        for mark in marks {
+            assert!(!text.contains(mark), "{mark} in {}", path.display());
+        }
+        // Standard output is for answers; diagnostics go through log.
+        if module_of(&path) != "app" && module_of(&path) != "main" {
+            let before_tests = text.split("#[cfg(test)]").next().unwrap();
+            assert!(
+                !before_tests.contains("println!("),
+                "println! in {}",
+                path.display()
+            );
+        }
+    }
+}
