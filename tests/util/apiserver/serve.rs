@@ -1,7 +1,7 @@
 //! Requests and their answers.
 
 use std::io::{self, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,12 @@ pub(crate) fn connection(stream: TcpStream, shared: &Shared) -> io::Result<()> {
                 .map(|script| script.fault)
         };
         match fault {
-            Some(fault) => return meet(fault, &mut stream, &request),
+            Some(fault) => {
+                let met = meet(fault, &mut stream, &request);
+                // The server keeps a handle of its own: dropping this one would not close the connection.
+                let _ = stream.shutdown(Shutdown::Both);
+                return met;
+            }
             None => answer(&mut stream, &request, shared)?,
         }
     }
