@@ -175,7 +175,7 @@ fn nothing_opens_before_services_and_endpoints_are_whole() {
         cluster.api.fault("endpointslices", true, broken.clone());
         cluster.api.fault("endpointslices", false, broken);
     }
-    let portico = cluster.portico(&["-v=6"]);
+    let _portico = cluster.portico(&[]);
     eventually(SOON, "services listed and slices refused", || {
         let asked = |path| !cluster.api.requests_of(path).is_empty();
         (asked("/services") && asked("endpointslices")).then_some(())
