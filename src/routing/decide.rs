@@ -52,13 +52,13 @@ impl Table {
     /// What happens to a connection. Reads the same frontends and policies as the data path.
     pub fn decide(&self, flow: &Flow) -> Decision {
         match self.holder(flow) {
-            Some((key, claim)) => judge(flow, key, claim),
+            Some(claim) => judge(flow, claim),
             None => self.judge_unclaimed(flow),
         }
     }
 
     /// The listener that the kernel would find: the most specific one.
-    fn holder(&self, flow: &Flow) -> Option<(BindKey, &Claim)> {
+    fn holder(&self, flow: &Flow) -> Option<&Claim> {
         let Flow { to, protocol, .. } = *flow;
         let at = |scope, addr| {
             let key = BindKey {
@@ -66,7 +66,7 @@ impl Table {
                 addr,
                 protocol,
             };
-            self.index.holder(&key).map(|claim| (key, claim))
+            self.index.holder(&key)
         };
         let on_host = || {
             let wildcard = SocketAddr::new(IpFamily::of(to.ip()).unspecified(), to.port());
@@ -75,9 +75,9 @@ impl Table {
         };
         match at(Scope::Portal, to).or_else(|| at(Scope::Host, to)) {
             // Without a socket of its own an address of this host is covered by the wildcard one.
-            Some(exact) if !exact.1.is_open() => on_host()
-                .filter(|(_, claim)| claim.is_open())
-                .or(Some(exact)),
+            Some(exact) if !exact.is_open() => {
+                on_host().filter(|claim| claim.is_open()).or(Some(exact))
+            }
             exact => exact.or_else(on_host),
         }
     }
@@ -185,7 +185,7 @@ impl Table {
     }
 }
 
-fn judge(flow: &Flow, key: BindKey, claim: &Claim) -> Decision {
+fn judge(flow: &Flow, claim: &Claim) -> Decision {
     let frontend = &claim.frontend;
     let route = &frontend.route;
     let heard = frontend.policy.allows(flow.from);
@@ -194,7 +194,7 @@ fn judge(flow: &Flow, key: BindKey, claim: &Claim) -> Decision {
     } else {
         &[]
     };
-    let what = format!("{} {} of {}", frontend.kind.as_str(), key.addr, route.name);
+    let what = format!("{} {} of {}", frontend.kind.as_str(), flow.to, route.name);
     let (verdict, why) = if !heard {
         (Verdict::Drop, silence(flow, frontend, claim.has_any))
     } else if endpoints.is_empty() {

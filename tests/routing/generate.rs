@@ -113,9 +113,13 @@ pub struct Case {
 pub fn case(rng: &mut Rng) -> Case {
     let (settings, node_port_addresses) = settings(rng);
     let mut world = World::default();
-    for _ in 0..1 + rng.below(5) {
-        change_service(rng, &mut world);
-        change_slices(rng, &mut world);
+    for name in &SERVICES[..1 + rng.below(5)] {
+        let name = NamespacedName::parse(name).expect("good");
+        world
+            .services
+            .insert(name.clone(), random_service(rng, &name).into());
+        let slices = (0..1 + rng.below(4)).map(|n| random_slice(rng, &name, n));
+        world.set_slices(&name, slices.collect());
     }
     change_surroundings(rng, &mut world);
     Case {
@@ -266,7 +270,7 @@ fn some_ips(rng: &mut Rng) -> Box<[IpAddr]> {
 
 fn random_slice(rng: &mut Rng, service: &NamespacedName, number: usize) -> EndpointSlice {
     let family = rng.below(2);
-    let endpoints = (0..rng.below(6))
+    let endpoints = (0..rng.below(9))
         .map(|_| random_endpoint(rng, family))
         .collect();
     let mut ports = Vec::new();
@@ -311,17 +315,53 @@ fn random_endpoint(rng: &mut Rng, family: usize) -> Endpoint {
     endpoint
 }
 
-/// A connection that may be of interest to someone.
-pub fn flow(rng: &mut Rng) -> Flow {
+/// A connection that may be of interest to someone; mostly to a port that some Service has.
+pub fn flow(rng: &mut Rng, world: &World) -> Flow {
     let family = rng.below(2);
+    let services: Vec<&Service> = world.services.values().map(|service| &**service).collect();
+    let of = (!services.is_empty() && !rng.one_in(4)).then(|| one(rng, &services));
+    let (to, protocol) = match of {
+        Some(service) => towards(rng, service, family),
+        None => (anywhere(rng, family), one(rng, &PROTOCOLS)),
+    };
+    Flow {
+        from: ip(one(rng, &SOURCES[family])),
+        to,
+        protocol,
+    }
+}
+
+fn anywhere(rng: &mut Rng, family: usize) -> SocketAddr {
     let to = match rng.below(3) {
         0 => one(rng, &CLUSTER_IPS[family]),
         1 => one(rng, &OTHER_IPS[family]),
         _ => one(rng, &SOURCES[family]),
     };
-    Flow {
-        from: ip(one(rng, &SOURCES[family])),
-        to: SocketAddr::new(ip(to), one(rng, &[53, 80, 30080, 30053, 443])),
-        protocol: one(rng, &PROTOCOLS),
-    }
+    SocketAddr::new(ip(to), one(rng, &[53, 80, 30080, 30053, 443]))
+}
+
+fn towards(rng: &mut Rng, service: &Service, family: usize) -> (SocketAddr, Protocol) {
+    let port = &service.ports[rng.below(service.ports.len())];
+    let node_ips = [
+        "192.168.0.2",
+        "192.168.1.2",
+        "127.0.0.1",
+        "2001:db8::2",
+        "::1",
+    ]
+    .map(ip);
+    let (ips, number) = match rng.below(4) {
+        0 => (&service.cluster_ips[..], port.port),
+        1 => (&service.external_ips[..], port.port),
+        2 => (&service.load_balancer_ips[..], port.port),
+        _ => (&node_ips[..], port.node_port),
+    };
+    let is_family = |ip: &&IpAddr| IpFamily::of(**ip) == IpFamily::ALL[family];
+    let ips: Vec<IpAddr> = ips.iter().filter(is_family).copied().collect();
+    let to = if ips.is_empty() {
+        anywhere(rng, family)
+    } else {
+        SocketAddr::new(one(rng, &ips), number)
+    };
+    (to, port.protocol)
 }

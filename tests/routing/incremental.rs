@@ -77,7 +77,7 @@ impl Replay {
 
 #[test]
 fn updates_lead_to_the_state_that_a_rebuild_makes() {
-    seeds(150, |mut rng| {
+    seeds(100, |mut rng| {
         let case = generate::case(&mut rng);
         let mut world = case.world;
         let mut table = Table::new(case.settings.clone());

@@ -310,7 +310,9 @@ fn frontend<'a>(case: &'a Case, flow: &Flow) -> Option<Frontend<'a>> {
                 }
             }
             let listener = node_port_listener(case, ip);
-            if let Some(listener) = listener.filter(|_| port.node_port == flow.to.port()) {
+            if let Some(listener) =
+                listener.filter(|_| port.node_port != 0 && port.node_port == flow.to.port())
+            {
                 add(3, "nodePort", listener);
             }
         }
