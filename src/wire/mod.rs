@@ -106,3 +106,6 @@ impl Decode for ServiceCidr {
         node::decode_service_cidr(text)
     }
 }
+
+#[cfg(test)]
+mod tests;
