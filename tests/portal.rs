@@ -1,7 +1,8 @@
 //! The portal, in network namespaces of its own.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -9,9 +10,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use socket2::Socket;
 
-use portico::portal::{BindSpec, Error, Portal, PortalKind};
+use portico::portal::ledger::LINGER;
+use portico::portal::{self, BindSpec, Error, Portal, PortalEvent, PortalKind};
 use portico::types::{BindKey, Capture, Protocol, Scope};
 
+use crate::util::eventually;
 use crate::util::netns::{Namespace, Net};
 
 /// Long enough for any answer, short enough for silence to be told.
@@ -158,4 +161,589 @@ fn virtual_ips_answer_on_their_ports_and_refuse_others() {
             "host6"
         );
     }
+}
+
+fn port(addr: &str, protocol: Protocol) -> Capture {
+    Capture::Port(addr.parse().unwrap(), protocol)
+}
+
+/// One question by UDP; the answer only counts if it comes from the address asked.
+fn ask_udp(from: &Namespace, addr: &str) -> io::Result<String> {
+    let addr: SocketAddr = addr.parse().unwrap();
+    from.run(move || {
+        let any = if addr.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(addr)?;
+        socket.set_read_timeout(Some(SILENCE))?;
+        socket.send(b"question")?;
+        let mut buffer = [0; 100];
+        let length = socket.recv(&mut buffer)?;
+        Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    })
+}
+
+fn serve_udp(socket: &Socket, text: &str) {
+    let socket = UdpSocket::from(socket.try_clone().unwrap());
+    socket.set_nonblocking(false).unwrap();
+    let text = text.to_owned();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 100];
+        while let Ok((_, client)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(text.as_bytes(), client);
+        }
+    });
+}
+
+#[test]
+fn datagrams_are_answered_from_the_virtual_ip() {
+    let Some(net) = Net::new() else { return };
+    let host = net.node.run(|| UdpSocket::bind("0.0.0.0:53").unwrap());
+    let node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    node.capture(&[address("10.96.0.10"), address("fd96::10")]);
+    for addr in ["10.96.0.10:53", "[fd96::10]:53"] {
+        let socket = node.bind(Scope::Portal, addr, Protocol::Udp, None).unwrap();
+        serve_udp(&socket, addr);
+    }
+    for from in [&net.client, &net.node] {
+        for ip in ["10.96.0.10", "[fd96::10]"] {
+            let asked = format!("{ip}:53");
+            assert_eq!(ask_udp(from, &asked).unwrap(), asked);
+            // A port without a Service is refused, not silent: resolvers try the next server at once.
+            let refused = ask_udp(from, &format!("{ip}:54")).map_err(|e| e.kind());
+            assert_eq!(
+                refused,
+                Err(ErrorKind::ConnectionRefused),
+                "{ip} from {}",
+                from.name()
+            );
+        }
+    }
+    drop(host);
+}
+
+#[test]
+fn filtered_sources_meet_silence() {
+    let Some(net) = Net::new() else { return };
+    let node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    node.capture(&[address("10.96.0.1"), address("fd96::1")]);
+    for (addr, other, own) in [
+        ("10.96.0.1:80", "10.91.7.0/24", "10.91.0.0/24"),
+        ("[fd96::1]:80", "fd91:7::/32", "fd91::/32"),
+    ] {
+        let tcp = node.serve(addr, Some(&[other]));
+        let udp = node
+            .bind(Scope::Portal, addr, Protocol::Udp, Some(&[]))
+            .unwrap();
+        serve_udp(&udp, addr);
+        assert_fails(&net.client, addr, ErrorKind::TimedOut);
+        let silent = ask_udp(&net.client, addr).map_err(|e| e.kind());
+        assert_eq!(silent, Err(ErrorKind::WouldBlock));
+
+        node.call(move |p| {
+            p.refilter(&tcp, Some(&[own.parse().unwrap()])).unwrap();
+            p.refilter(&udp, None).unwrap();
+        });
+        assert_answers(&net.client, addr);
+        assert_eq!(ask_udp(&net.client, addr).unwrap(), addr);
+    }
+    let addr = "10.96.0.1:81";
+    let open = node.serve(addr, None);
+    assert_answers(&net.client, addr);
+    node.call(move |p| p.refilter(&open, Some(&[])).unwrap());
+    assert_fails(&net.client, addr, ErrorKind::TimedOut);
+}
+
+#[test]
+fn accepted_connections_inherit_their_options() {
+    let Some(net) = Net::new() else { return };
+    let node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    node.capture(&[address("10.96.0.1")]);
+    let listener = node
+        .bind(Scope::Portal, "10.96.0.1:80", Protocol::Tcp, None)
+        .unwrap();
+    let (accepted, _client) = net.client.run(|| {
+        let client = TcpStream::connect("10.96.0.1:80").unwrap();
+        let accepted = eventually(Duration::from_secs(5), "accept", || listener.accept().ok());
+        (accepted.0, client)
+    });
+    assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
+    assert_eq!(
+        accepted.tcp_keepalive_time().unwrap(),
+        Duration::from_secs(60)
+    );
+    // What the listener has, too: it never blocks the loop.
+    assert_eq!(
+        listener.accept().map_err(|e| e.kind()).err(),
+        Some(ErrorKind::WouldBlock)
+    );
+}
+
+#[test]
+fn an_external_ip_is_captured_on_its_service_ports_only() {
+    let Some(net) = Net::new() else { return };
+    // The backend has it as an address and serves a port of its own there.
+    for (ip, family) in [("198.18.0.1", ""), ("fd98::1", "-6")] {
+        net.backend.address(
+            "lo",
+            &if family.is_empty() {
+                format!("{ip}/32")
+            } else {
+                format!("{ip}/128")
+            },
+        );
+        let via = if family.is_empty() {
+            Net::BACKEND
+        } else {
+            Net::BACKEND6
+        };
+        net.node.ip(&format!("{family} route add {ip} via {via}"));
+    }
+    for addr in [
+        "198.18.0.1:80",
+        "198.18.0.1:81",
+        "[fd98::1]:80",
+        "[fd98::1]:81",
+    ] {
+        serve(
+            net.backend.run(|| TcpListener::bind(addr).unwrap()),
+            "backend",
+        );
+    }
+    for kind in [PortalKind::Netns, PortalKind::Host] {
+        let node = Node::open(&net.node, kind).unwrap();
+        assert!(node.call(|p| p.routes_by_port()));
+        for ip in ["198.18.0.1", "[fd98::1]"] {
+            let (ours, theirs) = (format!("{ip}:80"), format!("{ip}:81"));
+            node.capture(&[port(&ours, Protocol::Tcp)]);
+            node.serve(&ours, None);
+            for from in [&net.client, &net.node] {
+                assert_answers(from, &ours);
+                assert_eq!(ask(from, &theirs).unwrap(), "backend", "{kind} {ip}");
+            }
+        }
+        drop(node);
+        assert_eq!(ask(&net.client, "198.18.0.1:80").unwrap(), "backend");
+    }
+}
+
+#[test]
+fn unallocated_addresses_of_a_range_are_silent() {
+    let Some(net) = Net::new() else { return };
+    let node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    let range = |net: &str| Capture::Range(net.parse().unwrap());
+    node.capture(&[
+        range("10.96.0.0/16"),
+        range("fd96::/64"),
+        address("10.96.0.1"),
+    ]);
+    node.serve("10.96.0.1:80", None);
+    assert_answers(&net.client, "10.96.0.1:80");
+    let before = received(&net.node);
+    assert_fails(&net.client, "10.96.0.2:80", ErrorKind::TimedOut);
+    assert_fails(&net.client, "[fd96::2]:80", ErrorKind::TimedOut);
+    // Neither answered nor sent back and forth until its TTL ends.
+    let looped = received(&net.node) - before;
+    assert!(looped < 8, "{looped} packets came back over the link");
+
+    // An address whose Service has gone is refused for a while, and silent from then on.
+    let now = Instant::now();
+    node.call(move |p| {
+        assert!(p.apply(&[], &[address("10.96.0.1")], now).is_empty());
+        assert_eq!(p.next_deadline(), Some(now + LINGER));
+        p.tick(now + LINGER / 2);
+    });
+    assert_fails(&net.client, "10.96.0.1:81", ErrorKind::ConnectionRefused);
+    node.call(move |p| p.tick(now + LINGER));
+    assert_fails(&net.client, "10.96.0.1:81", ErrorKind::TimedOut);
+    assert_eq!(node.call(|p| p.next_deadline()), None);
+}
+
+/// Packets that the host received over our link.
+fn received(node: &Namespace) -> u64 {
+    let shown = node.ip("-s -o link show dev vethportico");
+    let mut words = shown.split_whitespace().skip_while(|word| *word != "RX:");
+    // "RX: bytes packets errors dropped missed mcast \ 1234 12 .."
+    let numbers = words.by_ref().filter_map(|word| word.parse::<u64>().ok());
+    numbers.take(2).last().unwrap()
+}
+
+#[test]
+fn a_given_up_address_is_refused_then_left_to_others() {
+    let Some(net) = Net::new() else { return };
+    let node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    node.capture(&[address("10.96.0.1")]);
+    let now = Instant::now();
+    node.call(move |p| p.apply(&[], &[address("10.96.0.1")], now));
+    assert_fails(&net.client, "10.96.0.1:80", ErrorKind::ConnectionRefused);
+    node.call(move |p| p.tick(now + LINGER));
+    assert_eq!(net.node.ip("route show proto 112 10.96.0.1"), "");
+}
+
+#[test]
+fn routes_come_back_when_their_source_address_goes() {
+    let Some(net) = Net::new() else { return };
+    // The kernel's own choice is client0's address; the default route wants backend0's second one.
+    net.node.ip("address add 10.92.0.21/24 dev backend0");
+    net.node
+        .ip("route add default via 10.92.0.2 src 10.92.0.21");
+    let node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    node.capture(&[address("10.96.0.1"), address("10.96.0.2")]);
+    node.serve("10.96.0.1:80", None);
+    let source = || {
+        net.node.run(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.connect("10.96.0.1:80").unwrap();
+            socket.local_addr().unwrap().ip().to_string()
+        })
+    };
+    assert_eq!(source(), "10.92.0.21");
+    assert_eq!(
+        net.node
+            .ip("route show proto 112 10.96.0.2")
+            .matches("src")
+            .count(),
+        1
+    );
+
+    net.node.ip("address del 10.92.0.21/24 dev backend0");
+    eventually(Duration::from_secs(5), "the routes are restored", || {
+        let shown = net.node.ip("route show proto 112 10.96.0.2");
+        (shown.contains("vethportico") && !shown.contains("10.92.0.21")).then_some(())
+    });
+    assert_answers(&net.client, "10.96.0.1:80");
+    assert_answers(&net.node, "10.96.0.1:80");
+    let events = node.call(|p| p.events().try_iter().collect::<Vec<_>>());
+    assert!(events.contains(&PortalEvent::Addresses), "{events:?}");
+    let restored = |e: &PortalEvent| matches!(e, PortalEvent::Restored(r) if r.routes >= 2);
+    assert!(events.iter().any(restored), "{events:?}");
+
+    // And a new default route brings its source address to them.
+    net.node.ip("address add 10.92.0.22/24 dev backend0");
+    net.node
+        .ip("route add default via 10.92.0.2 src 10.92.0.22");
+    eventually(Duration::from_secs(5), "the new source", || {
+        (source() == "10.92.0.22").then_some(())
+    });
+}
+
+#[test]
+fn what_others_remove_is_restored() {
+    let Some(net) = Net::new() else { return };
+    let node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    node.capture(&[
+        address("10.96.0.1"),
+        address("fd96::1"),
+        port("198.18.0.1:80", Protocol::Tcp),
+    ]);
+    let addresses = ["10.96.0.1:80", "[fd96::1]:80", "198.18.0.1:80"];
+    let _listeners: Vec<_> = addresses
+        .iter()
+        .map(|addr| node.serve(addr, None))
+        .collect();
+    for damage in [
+        "route flush proto 112",
+        "-6 route flush proto 112",
+        "route flush table 7112",
+        "rule del to 198.18.0.1",
+        "link set vethportico down",
+        "link del vethportico",
+    ] {
+        net.node.ip(damage);
+        eventually(Duration::from_secs(5), damage, || {
+            node.call(|p| {
+                p.events()
+                    .try_iter()
+                    .any(|e| matches!(e, PortalEvent::Restored(_)))
+            })
+            .then_some(())
+        });
+        for addr in addresses {
+            for from in [&net.client, &net.node] {
+                let answer = ask(from, addr).map_err(|e| e.to_string());
+                assert_eq!(answer.as_deref(), Ok(addr), "after {damage}");
+            }
+        }
+    }
+}
+
+/// Everything of a namespace that a portal might change.
+fn traces(node: &Namespace) -> String {
+    let commands = [
+        "-o link",
+        "address",
+        "route show table all",
+        "-6 route show table all",
+        "rule",
+        "-6 rule",
+    ];
+    commands.map(|command| node.ip(command)).concat()
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let Some(net) = Net::new() else { return };
+    let before = traces(&net.node);
+    for kind in [PortalKind::Netns, PortalKind::Host, PortalKind::None] {
+        let node = Node::open(&net.node, kind).unwrap();
+        let captures = [
+            address("10.96.0.1"),
+            address("fd96::1"),
+            port("198.18.0.1:80", Protocol::Tcp),
+            port("[fd98::1]:53", Protocol::Udp),
+            Capture::Range("10.97.0.0/16".parse().unwrap()),
+        ];
+        if kind != PortalKind::None {
+            node.capture(&captures);
+            assert_ne!(traces(&net.node), before);
+            // Only one at a time, and no cleaning under its feet.
+            let second = Node::open(&net.node, PortalKind::Auto);
+            assert!(matches!(second, Err(Error::Running)));
+            assert!(matches!(net.node.run(portal::cleanup), Err(Error::Running)));
+        }
+        drop(node);
+        assert_eq!(traces(&net.node), before, "{kind}");
+        assert_eq!(net.node.run(portal::cleanup).unwrap(), Default::default());
+    }
+}
+
+#[test]
+fn the_host_portal_serves_from_the_hosts_namespace() {
+    let Some(net) = Net::new() else { return };
+    let conflict = net.node.run(|| TcpListener::bind("0.0.0.0:81").unwrap());
+    let node = Node::open(&net.node, PortalKind::Host).unwrap();
+    node.capture(&[
+        address("10.96.0.1"),
+        address("fd96::1"),
+        Capture::Range("10.96.0.0/16".parse().unwrap()),
+    ]);
+    for addr in ["10.96.0.1:80", "[fd96::1]:80"] {
+        node.serve(addr, None);
+        assert_answers(&net.client, addr);
+        assert_answers(&net.node, addr);
+    }
+    assert_fails(&net.client, "10.96.0.1:82", ErrorKind::ConnectionRefused);
+    assert_fails(&net.client, "10.96.0.2:80", ErrorKind::TimedOut);
+    let udp = node
+        .bind(Scope::Portal, "10.96.0.1:53", Protocol::Udp, None)
+        .unwrap();
+    serve_udp(&udp, "dns");
+    assert_eq!(ask_udp(&net.client, "10.96.0.1:53").unwrap(), "dns");
+    // A host program's port is its own until it goes.
+    let taken = node
+        .bind(Scope::Portal, "10.96.0.1:81", Protocol::Tcp, None)
+        .unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+    drop(conflict);
+    node.serve("10.96.0.1:81", None);
+    assert_answers(&net.client, "10.96.0.1:81");
+}
+
+#[test]
+fn the_host_portal_restores_its_routes() {
+    let Some(net) = Net::new() else { return };
+    let node = Node::open(&net.node, PortalKind::Host).unwrap();
+    node.capture(&[address("10.96.0.1"), port("198.18.0.1:80", Protocol::Tcp)]);
+    for addr in ["10.96.0.1:80", "198.18.0.1:80"] {
+        node.serve(addr, None);
+    }
+    for damage in [
+        "route flush table local proto 112",
+        "route flush table 7112",
+        "rule del to 198.18.0.1",
+    ] {
+        net.node.ip(damage);
+        eventually(Duration::from_secs(5), damage, || {
+            node.call(|p| {
+                p.events()
+                    .try_iter()
+                    .any(|e| matches!(e, PortalEvent::Restored(_)))
+            })
+            .then_some(())
+        });
+        assert_answers(&net.client, "10.96.0.1:80");
+        assert_answers(&net.client, "198.18.0.1:80");
+    }
+}
+
+#[test]
+fn addresses_of_this_host_are_left_alone_or_needed() {
+    let Some(net) = Net::new() else { return };
+    // NodeLocal DNS.
+    net.node.ip("address add 10.96.0.10/32 dev lo");
+    let captures = [
+        address("10.96.0.10"),
+        address("10.96.0.11"),
+        port("10.91.0.1:80", Protocol::Tcp),
+    ];
+    let refused = |node: &Node| {
+        let refused = node.call(move |p| p.apply(&captures, &[], Instant::now()));
+        refused
+            .into_iter()
+            .map(|(capture, error)| (capture, error.to_string()))
+            .collect::<Vec<_>>()
+    };
+    for kind in [PortalKind::Netns, PortalKind::Host] {
+        let node = Node::open(&net.node, kind).unwrap();
+        let left = " is an address of this host already (on ";
+        assert_eq!(
+            refused(&node),
+            [
+                (captures[0], format!("10.96.0.10{left}lo): left alone")),
+                (captures[2], format!("10.91.0.1{left}client0): left alone")),
+            ]
+        );
+        let addresses = node.call(|p| p.host_addresses().unwrap());
+        for ip in ["10.96.0.10", "10.91.0.1", "fd92::1", "127.0.0.1", "::1"] {
+            assert!(
+                addresses.contains(&ip.parse::<IpAddr>().unwrap()),
+                "{ip} of {addresses:?}"
+            );
+        }
+        assert!(!addresses.contains(&"10.96.0.11".parse::<IpAddr>().unwrap()));
+    }
+    let node = Node::open(&net.node, PortalKind::None).unwrap();
+    let refused = refused(&node);
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].0, captures[1]);
+    node.serve("10.91.0.1:80", None);
+    assert_answers(&net.client, "10.91.0.1:80");
+    let missing = node.bind(Scope::Portal, "10.96.0.11:80", Protocol::Tcp, None);
+    assert_eq!(missing.unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+}
+
+#[test]
+fn node_ports_are_bound_in_the_hosts_namespace() {
+    let Some(net) = Net::new() else { return };
+    let node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    for wildcard in ["0.0.0.0:30080", "[::]:30080"] {
+        let tcp = node
+            .bind(Scope::Host, wildcard, Protocol::Tcp, None)
+            .unwrap();
+        serve(TcpListener::from(tcp.try_clone().unwrap()), wildcard);
+        let taken = node
+            .bind(Scope::Host, wildcard, Protocol::Tcp, None)
+            .unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        assert!(
+            node.bind(Scope::Host, wildcard, Protocol::Udp, None)
+                .is_ok()
+        );
+    }
+    let addr = format!("{}:30080", Net::NODE);
+    assert_eq!(ask(&net.client, &addr).unwrap(), "0.0.0.0:30080");
+    let addr = format!("[{}]:30080", Net::NODE6);
+    assert_eq!(ask(&net.client, &addr).unwrap(), "[::]:30080");
+}
+
+#[test]
+fn five_thousand_virtual_ips() {
+    let Some(net) = Net::new() else { return };
+    let node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    let captures: Vec<Capture> = (0..5000u32)
+        .map(|n| Capture::Address(IpAddr::V4((0x0a60_0000 + n).into())))
+        .collect();
+    let (added, removed, refused) = node.call(move |p| {
+        let now = Instant::now();
+        let refused = p.apply(&captures, &[], now).len();
+        let added = now.elapsed();
+        p.apply(&[], &captures, now);
+        let start = Instant::now();
+        p.tick(now + LINGER);
+        (added, start.elapsed(), refused)
+    });
+    assert_eq!(refused, 0);
+    println!("5000 virtual IPs: routed in {added:?}, let go in {removed:?}");
+    let left = net.node.ip("route show proto 112");
+    assert_eq!(left.lines().count(), 1, "{left}");
+}
+
+/// Not a test of its own: the process that the next one kills.
+#[test]
+fn a_child_with_a_portal() {
+    if std::env::var_os("PORTICO_TEST_CHILD").is_none() {
+        return;
+    }
+    let portal = Portal::open(PortalKind::Netns).unwrap();
+    portal.apply(
+        &[address("10.96.0.1"), port("198.18.0.1:80", Protocol::Tcp)],
+        &[],
+        Instant::now(),
+    );
+    let spec = BindSpec {
+        key: BindKey {
+            scope: Scope::Portal,
+            addr: "10.96.0.1:80".parse().unwrap(),
+            protocol: Protocol::Tcp,
+        },
+        allow: None,
+    };
+    let socket = portal.bind(&[spec]).pop().unwrap().unwrap();
+    let listener = TcpListener::from(socket.try_clone().unwrap());
+    listener.set_nonblocking(false).unwrap();
+    for mut stream in listener.incoming().flatten() {
+        // More than the client's buffers take: it does not read.
+        while stream.write_all(&[0; 65536]).is_ok() {}
+    }
+}
+
+fn start_child(node: &Namespace) -> Child {
+    let exe = std::env::current_exe().unwrap();
+    node.command(exe.to_str().unwrap())
+        .args(["--exact", "portal::a_child_with_a_portal"])
+        .env("PORTICO_TEST_CHILD", "1")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_killed_portal_is_no_obstacle() {
+    let Some(net) = Net::new() else { return };
+    let mut child = start_child(&net.node);
+    let stalled = eventually(Duration::from_secs(10), "the child serves", || {
+        net.client
+            .run(|| TcpStream::connect_timeout(&"10.96.0.1:80".parse().unwrap(), SILENCE).ok())
+    });
+    // Until its send buffer is full: the window is closed and data waits.
+    eventually(Duration::from_secs(10), "the client's buffer fills", || {
+        let shown = net.client.command("ss").args(["-tnH"]).output().unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let queued = shown
+            .split_whitespace()
+            .nth(1)
+            .and_then(|n| n.parse::<u64>().ok());
+        (queued > Some(60_000)).then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The namespace lives on for the sake of that data, and the link with it.
+    assert!(net.node.ip("link").contains("vethportico"));
+    assert!(net.node.ip("rule").contains("198.18.0.1"));
+
+    let node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    assert!(!net.node.ip("rule").contains("198.18.0.1"));
+    node.capture(&[address("10.96.0.1")]);
+    node.serve("10.96.0.1:80", None);
+    assert_answers(&net.client, "10.96.0.1:80");
+    drop(stalled);
+
+    // The other way to tidy up after it.
+    drop(node);
+    let mut child = start_child(&net.node);
+    eventually(Duration::from_secs(10), "the child's rule", || {
+        net.node.ip("rule").contains("198.18.0.1").then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let report = net.node.run(portal::cleanup).unwrap();
+    assert_eq!(report.rules, 1);
+    let left = traces(&net.node);
+    assert!(
+        !left.contains("proto 112") && !left.contains("vethportico"),
+        "{left}"
+    );
 }

@@ -23,8 +23,8 @@ pub(super) struct Fabric {
     pub policy: bool,
     /// Whether IPv6 can be routed.
     pub v6: bool,
-    /// The source address that IPv4 routes name.
-    source: Option<IpAddr>,
+    /// The source addresses that routes name, if they do.
+    sources: Vec<IpAddr>,
 }
 
 /// What had to be put back.
@@ -45,22 +45,18 @@ impl Fabric {
             v6: inside.as_ref().is_none_or(|inside| inside.v6),
             inside,
             policy: false,
-            source: None,
+            sources: Vec::new(),
         };
-        for family in IpFamily::ALL {
-            let fixed = fabric.fixed(family);
-            let done: io::Result<Vec<()>> = host
-                .batch(fixed.iter().map(Request::add_route))
-                .into_iter()
-                .collect();
-            match (family, done) {
-                (_, Ok(_)) => {}
-                (IpFamily::V4, Err(error)) => return Err(Error::net_admin("add routes", error)),
-                (IpFamily::V6, Err(_)) => fabric.v6 = false,
-            }
-        }
+        let failed = |error| Error::net_admin("add routes", error);
+        first_error(host.batch(fabric.probe().iter().map(Request::add_route))).map_err(failed)?;
+        fabric.sources = fabric.wanted_sources(host);
+        let add = |host: &mut Netlink, family| {
+            first_error(host.batch([Request::add_route(&fabric.table(family))]))
+        };
+        add(host, IpFamily::V4).map_err(failed)?;
+        let v6 = add(host, IpFamily::V6).is_ok();
+        fabric.v6 &= v6;
         fabric.policy = routes_by_port(host);
-        fabric.source = fabric.wanted_source();
         Ok(fabric)
     }
 
@@ -107,6 +103,8 @@ impl Fabric {
             (Op::Remove(_), Place::Route(route)) => Request::delete_route(&route),
             (Op::Add(_), Place::Rule(rule)) => Request::add_rule(&rule),
             (Op::Remove(_), Place::Rule(rule)) => Request::delete_rule(&rule),
+            (Op::Add(_), Place::Address(ip)) => Request::add_address(LO, ip),
+            (Op::Remove(_), Place::Address(ip)) => Request::delete_address(LO, ip),
         }
     }
 
@@ -121,6 +119,8 @@ impl Fabric {
             })
         };
         match *object {
+            // With a route alone, "port unreachable" would need another address to come from, and there is none.
+            Object::Inner(ip @ IpAddr::V6(_)) => Place::Address(ip),
             Object::Inner(ip) | Object::Local(ip) => {
                 route(ip.into(), TABLE_LOCAL, Via::Local(LO), None)
             }
@@ -129,8 +129,12 @@ impl Fabric {
             }
             Object::Route(net) => {
                 let family = IpFamily::of(net.addr());
-                let source = self.source.filter(|ip| IpFamily::of(*ip) == family);
-                route(net.trunc(), TABLE_MAIN, self.way_in(family), source)
+                route(
+                    net.trunc(),
+                    TABLE_MAIN,
+                    self.way_in(family),
+                    self.source(family),
+                )
             }
             Object::Rule(addr, protocol) => Place::Rule(Rule {
                 addr,
@@ -149,30 +153,46 @@ impl Fabric {
         }
     }
 
-    /// Routes of the host that are always there.
-    fn fixed(&self, family: IpFamily) -> Vec<Route> {
-        let via = self.way_in(family);
-        let route = |net, table| Route {
-            net,
-            table,
-            via,
-            source: None,
-        };
-        let mut routes = vec![route(everything(family), TABLE)];
-        if self.inside.is_some() && family == IpFamily::V4 {
-            routes.push(route(IpAddr::from(source::PROBE).into(), TABLE_MAIN));
+    /// The only route of our table: whatever a rule sends there is ours.
+    fn table(&self, family: IpFamily) -> Route {
+        Route {
+            net: everything(family),
+            table: TABLE,
+            via: self.way_in(family),
+            source: self.source(family),
         }
-        routes
     }
 
-    fn wanted_source(&self) -> Option<IpAddr> {
-        // What is delivered in the host's namespace takes the virtual IP itself as source, as with kube-proxy.
-        self.inside.as_ref().and_then(|_| source::to_name())
+    /// The route by which to see what source address the kernel chooses by itself.
+    fn probe(&self) -> Option<Route> {
+        self.inside.as_ref().map(|_| Route {
+            net: IpAddr::from(source::PROBE).into(),
+            table: TABLE_MAIN,
+            via: self.way_in(IpFamily::V4),
+            source: None,
+        })
     }
 
-    /// The source address that routes name: when it goes, they are gone too.
-    pub(super) fn source(&self) -> Option<IpAddr> {
-        self.source
+    fn wanted_sources(&self, host: &mut Netlink) -> Vec<IpAddr> {
+        match self.inside {
+            // IPv6 chooses well by itself, for each destination.
+            Some(_) => source::to_name().into_iter().collect(),
+            // The virtual IP itself, which the kernel would take, is no valid source where only a rule delivers it.
+            None => IpFamily::ALL
+                .into_iter()
+                .filter_map(|family| source::of_this_host(family, host))
+                .collect(),
+        }
+    }
+
+    fn source(&self, family: IpFamily) -> Option<IpAddr> {
+        let mut sources = self.sources.iter();
+        sources.find(|ip| IpFamily::of(**ip) == family).copied()
+    }
+
+    /// Whether routes name this address as source: when it goes, they are gone too.
+    pub(super) fn names(&self, ip: IpAddr) -> bool {
+        self.sources.contains(&ip)
     }
 
     /// The link that our routes lead over.
@@ -181,8 +201,8 @@ impl Fabric {
     }
 
     /// Whether another source address should be named now. To be asked when addresses or default routes change.
-    pub(super) fn source_moved(&self) -> bool {
-        self.wanted_source() != self.source
+    pub(super) fn source_moved(&self, host: &mut Netlink) -> bool {
+        self.wanted_sources(host) != self.sources
     }
 
     /// Compares the host's tables with what should be there, and adds what is missing.
@@ -197,29 +217,32 @@ impl Fabric {
             link: self.restore_link(host)?,
             ..Restored::default()
         };
-        let families = IpFamily::ALL
-            .into_iter()
-            .filter(|f| *f == IpFamily::V4 || self.v6);
-        let (mut routes, mut rules) = (Vec::new(), Vec::new());
-        for family in families {
-            routes.extend(self.fixed(family));
-        }
-        // The probe among them comes first: without it the kernel's own choice cannot be seen.
-        self.restore_routes(host, &routes).map_err(failed)?;
-        self.source = self.wanted_source();
+        // First: without it the kernel's own choice of a source cannot be seen.
+        let mut routes: Vec<Route> = self.probe().into_iter().collect();
+        restored.routes = self.restore_routes(host, &routes).map_err(failed)?;
+        self.sources = self.wanted_sources(host);
+        routes.extend(self.families().map(|family| self.table(family)));
+        let mut rules = Vec::new();
         for object in ledger.objects() {
             match (object, self.place(object)) {
-                (Object::Inner(_) | Object::InnerHole(_), _) => {}
+                (Object::Inner(_) | Object::InnerHole(_), _) | (_, Place::Address(_)) => {}
                 (_, Place::Route(route)) => routes.push(route),
                 (_, Place::Rule(rule)) => rules.push(rule),
             }
         }
-        restored.routes = self.restore_routes(host, &routes).map_err(failed)?;
+        restored.routes += self.restore_routes(host, &routes).map_err(failed)?;
         restored.rules = self.restore_rules(host, &rules).map_err(failed)?;
         Ok(restored)
     }
 
+    fn families(&self) -> impl Iterator<Item = IpFamily> + use<> {
+        let v6 = self.v6;
+        let usable = move |family: &IpFamily| v6 || *family == IpFamily::V4;
+        IpFamily::ALL.into_iter().filter(usable)
+    }
+
     fn restore_link(&mut self, host: &mut Netlink) -> Result<bool, Error> {
+        let families = self.families();
         let Some(inside) = &mut self.inside else {
             return Ok(false);
         };
@@ -230,10 +253,7 @@ impl Fabric {
                 let up = host.request(Request::link_up(link.index));
                 up.map_err(|error| Error::net_admin(what, error))?;
                 // Going down made it forget its neighbours.
-                for family in IpFamily::ALL
-                    .into_iter()
-                    .filter(|f| *f == IpFamily::V4 || self.v6)
-                {
+                for family in families {
                     let met = inside.meet(host, family);
                     met.map_err(|error| Error::net_admin(what, error))?;
                 }
@@ -282,6 +302,7 @@ impl Fabric {
 enum Place {
     Route(Route),
     Rule(Rule),
+    Address(IpAddr),
 }
 
 /// Whether rules with a protocol and a port work. A kernel before 4.17 takes such a rule and ignores both, which would
@@ -369,7 +390,11 @@ fn is_gone(error: &io::Error) -> bool {
     const ENOENT: i32 = 2;
     const ESRCH: i32 = 3;
     const ENODEV: i32 = 19;
-    matches!(error.raw_os_error(), Some(ENOENT | ESRCH | ENODEV))
+    const EADDRNOTAVAIL: i32 = 99;
+    matches!(
+        error.raw_os_error(),
+        Some(ENOENT | ESRCH | ENODEV | EADDRNOTAVAIL)
+    )
 }
 
 fn is_there(error: &io::Error) -> bool {

@@ -13,6 +13,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::AsFd;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ipnet::IpNet;
@@ -30,6 +31,9 @@ pub(super) const LO: u32 = 1;
 /// "prtco", one for each end. Fixed, so that no one renames or renumbers the link by rules for random addresses.
 const HOST_MAC: Mac = [0x02, 0x70, 0x72, 0x74, 0x63, 0x01];
 const INNER_MAC: Mac = [0x02, 0x70, 0x72, 0x74, 0x63, 0x02];
+
+/// Far more than links need; then it is tried as it is.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// Next hops: they have a meaning on our link only, and no packet ever carries them.
 pub(super) fn gateway(family: IpFamily) -> IpAddr {
@@ -137,7 +141,22 @@ impl Inside {
         self.greet(host, inner, IpFamily::V4)
             .map_err(|error| Error::net_admin(what, error))?;
         self.v6 = self.greet(host, inner, IpFamily::V6).is_ok();
+        self.settle(host);
         Ok(())
+    }
+
+    /// Waits until both ends send. The kernel brings the end that was up first to life in its own time, usually within
+    /// a millisecond, and drops what is sent over it before.
+    fn settle(&mut self, host: &mut Netlink) {
+        let deadline = Instant::now() + SETTLING;
+        let operational = |netlink: &mut Netlink| {
+            let link = netlink.link(LINK);
+            // If it cannot be seen it need not be waited for.
+            link.map_or(true, |link| link.is_none_or(|link| link.operational))
+        };
+        while !(operational(&mut self.netlink) && operational(host)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Tells both ends where the other is, and the inner one that it is the way back.

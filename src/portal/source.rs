@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
+use super::netlink::Netlink;
 use crate::types::IpFamily;
 
 /// Reached over our link, by a route that names no source: shows what the kernel chooses.
@@ -19,6 +20,21 @@ pub(super) fn by_default(family: IpFamily) -> Option<IpAddr> {
         IpFamily::V6 => IpAddr::from([0x2000, 0, 0, 0, 0, 0, 0, 1]),
     };
     towards(far)
+}
+
+/// An address of this host that others may see, that of the default route if there is one.
+pub(super) fn of_this_host(family: IpFamily, host: &mut Netlink) -> Option<IpAddr> {
+    let usable = |ip: &IpAddr| {
+        let link_local = match ip {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        };
+        IpFamily::of(*ip) == family && !ip.is_loopback() && !link_local
+    };
+    by_default(family).or_else(|| {
+        let addresses = host.addresses().unwrap_or_default();
+        addresses.iter().map(|address| address.ip).find(usable)
+    })
 }
 
 /// The source to name on IPv4 routes, if any.

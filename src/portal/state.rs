@@ -82,8 +82,8 @@ impl State {
     }
 
     /// Whether any of these changes may have cost us a route, or asks for another source address.
-    pub(super) fn concerned(&self, changes: &[Change]) -> bool {
-        let Some(Routed { fabric, .. }) = &self.routed else {
+    pub(super) fn concerned(&mut self, changes: &[Change]) -> bool {
+        let Some(Routed { fabric, .. }) = &mut self.routed else {
             return false;
         };
         let (mut lost, mut source) = (false, false);
@@ -92,14 +92,14 @@ impl State {
                 Change::AddressAdded(_) => source = true,
                 Change::AddressRemoved(ip) => {
                     source = true;
-                    lost |= fabric.source() == Some(*ip);
+                    lost |= fabric.names(*ip);
                 }
                 Change::LinkChanged { index, up } => lost |= fabric.link() == Some(*index) && !up,
                 Change::LinkRemoved { index } => lost |= fabric.link() == Some(*index),
                 Change::Routes | Change::Unknown => lost = true,
             }
         }
-        lost || (source && fabric.source_moved())
+        lost || (source && fabric.source_moved(&mut self.host))
     }
 
     pub(super) fn restore(&mut self) -> Result<Restored, Error> {

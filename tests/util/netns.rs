@@ -8,6 +8,7 @@ use std::io;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 
@@ -131,6 +132,13 @@ impl Namespace {
         ));
         self.ip(&format!("link set {link} up"));
         other.ip(&format!("link set {peer} up"));
+        // What is sent before is dropped.
+        for (namespace, link) in [(self, link), (other, peer)] {
+            super::eventually(Duration::from_secs(10), "the link is up", || {
+                let shown = namespace.ip(&format!("-o link show dev {link}"));
+                shown.contains("state UP").then_some(())
+            });
+        }
     }
 
     /// Adds an address (with prefix length), usable at once.

@@ -8,10 +8,10 @@ use ipnet::IpNet;
 use netlink_packet_core::{
     DefaultNla, Emitable, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -72,6 +72,8 @@ pub struct Link {
     pub name: String,
     /// Administratively up.
     pub up: bool,
+    /// Up in every respect, carrier included: what is sent now is not lost.
+    pub operational: bool,
     /// 0 if unknown.
     pub mtu: u32,
 }
@@ -209,6 +211,22 @@ impl Request {
         message.attributes = vec![LinkAttribute::AfSpecUnspec(vec![family])];
         Self {
             message: RouteNetlinkMessage::SetLink(message),
+            flags: 0,
+        }
+    }
+
+    /// Gives a link an address that is alone in its subnet, and usable at once.
+    pub fn add_address(link: u32, ip: IpAddr) -> Self {
+        Self {
+            message: RouteNetlinkMessage::NewAddress(single_address(link, ip)),
+            flags: NLM_F_CREATE | NLM_F_EXCL,
+        }
+    }
+
+    /// Takes it away.
+    pub fn delete_address(link: u32, ip: IpAddr) -> Self {
+        Self {
+            message: RouteNetlinkMessage::DelAddress(single_address(link, ip)),
             flags: 0,
         }
     }
@@ -509,6 +527,9 @@ fn read_link(message: &LinkMessage) -> Link {
         index: message.header.index,
         name: String::new(),
         up: message.header.flags.contains(LinkFlags::Up),
+        operational: message
+            .attributes
+            .contains(&LinkAttribute::OperState(State::Up)),
         mtu: 0,
     };
     for attribute in &message.attributes {
@@ -536,6 +557,16 @@ pub(super) fn read_address(message: &AddressMessage) -> Option<Address> {
         prefix_len: message.header.prefix_len,
         link: message.header.index,
     })
+}
+
+fn single_address(link: u32, ip: IpAddr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(ip);
+    message.header.prefix_len = if ip.is_ipv4() { 32 } else { 128 };
+    message.header.index = link;
+    message.header.flags = AddressHeaderFlags::Nodad;
+    message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+    message
 }
 
 fn family(ip: IpAddr) -> AddressFamily {
