@@ -24,7 +24,7 @@ use crate::options::{self, Command, Parsed};
 use crate::portal::{self, Portal};
 use error::Error;
 
-/// Runs the program with these arguments (without argv\[0\]).
+/// Runs the program with these arguments (without its own name).
 ///
 /// Exit status: 0 for a clean stop or an answer given; 1 when something failed; 2 for a wrong command line.
 pub fn run(args: impl IntoIterator<Item = String>) -> ExitCode {

@@ -263,7 +263,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Parses the arguments (without argv[0]); `read` gives the text of the configuration file.
+/// Parses the arguments (without the program's own name); `read` gives the text of the configuration file.
 pub fn parse(
     args: impl IntoIterator<Item = String>,
     read: impl FnOnce(&Path) -> io::Result<String>,
