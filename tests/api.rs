@@ -1,51 +1,63 @@
-//! The apiserver as a source: over real sockets, and by the recordings.
+//! The apiserver as a source: by the recordings, over real sockets, and at random.
 
-use std::path::PathBuf;
+mod random;
+mod recordings;
+mod reflector;
+
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 use portico::api::{self, Access, AccessOptions, Resource, Selection};
-use portico::types::{Service, Update};
-use serde_json::json;
+use portico::types::{Object, Update};
 
-use crate::util::apiserver::ApiServer;
+/// Longer than any wait that a test provokes, since other tests want the processors, too.
+const PATIENCE: Duration = Duration::from_secs(20);
 
-fn access(server: &ApiServer) -> Access {
+fn access(url: &str) -> Access {
     let options = AccessOptions {
-        kubeconfig: None::<PathBuf>,
-        master: Some(server.url()),
+        kubeconfig: None,
+        master: Some(url.to_string()),
     };
     Access::load(&options).expect("a master URL")
 }
 
-fn follow<T: Resource>(server: &ApiServer) -> Receiver<Update<T>> {
-    let selection = Selection {
-        service_proxy_name: None,
-        node_name: "node-1".to_string(),
-    };
-    let (sender, receiver) = unbounded();
-    api::spawn_reflector(&access(server), &selection, sender).expect("a thread");
-    receiver
+/// What a reflector says, one word for each update.
+struct Updates<T>(Receiver<Update<T>>);
+
+impl<T: Resource> Updates<T> {
+    fn from(access: &Access) -> Self {
+        let selection = Selection {
+            service_proxy_name: None,
+            node_name: "node-1".to_string(),
+        };
+        let (sender, receiver) = unbounded();
+        api::spawn_reflector(access, &selection, sender).expect("a thread");
+        Self(receiver)
+    }
+
+    #[track_caller]
+    fn next(&self) -> String {
+        let update = self.0.recv_timeout(PATIENCE);
+        describe(update.expect("an update in time"))
+    }
+
+    #[track_caller]
+    fn expect(&self, updates: &[&str]) {
+        for update in updates {
+            assert_eq!(self.next(), *update);
+        }
+    }
 }
 
-#[test]
-fn objects_come_and_change() {
-    let server = ApiServer::start();
-    server.put(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "web"},
-        "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 80}]}}));
-    let updates = follow::<Service>(&server);
-    let next = || {
-        updates
-            .recv_timeout(Duration::from_secs(5))
-            .expect("an update")
-    };
-    let Update::Set(all) = next() else {
-        panic!("no set first")
-    };
-    assert_eq!(all.len(), 1);
-    server.put(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "dns"},
-        "spec": {"clusterIP": "10.96.0.11", "ports": [{"port": 53, "protocol": "UDP"}]}}));
-    assert!(matches!(next(), Update::Add(service) if service.name.to_string() == "shop/dns"));
-    server.delete("services", "shop", "web");
-    assert!(matches!(next(), Update::Remove(name) if name.to_string() == "shop/web"));
+fn describe<T: Object>(update: Update<T>) -> String {
+    match update {
+        Update::Set(mut objects) => {
+            objects.sort_by_key(|object| object.name().to_string());
+            let names = objects.iter().map(|object| format!(" {}", object.name()));
+            format!("set{}", names.collect::<String>())
+        }
+        Update::Add(object) => format!("add {}", object.name()),
+        Update::Remove(name) => format!("remove {name}"),
+        Update::Unavailable => "unavailable".to_string(),
+    }
 }

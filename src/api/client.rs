@@ -1,7 +1,7 @@
 //! HTTP to the apiserver. The only user of ureq.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::ToSocketAddrs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -111,6 +111,8 @@ impl Client {
     ) -> Result<Response<Body>, Error> {
         self.recheck();
         let mut retries = 0;
+        // A kept connection may have been closed in the very moment that it was used again: that says nothing about the server.
+        let mut stale = method == "GET";
         loop {
             let result = call(self);
             let code = result
@@ -118,7 +120,14 @@ impl Client {
                 .ok()
                 .map(|response| response.status().as_u16());
             self.access.requests.add(code, method);
-            let response = result.map_err(|error| self.failed(&error))?;
+            let response = match result {
+                Ok(response) => response,
+                Err(ureq::Error::Io(io)) if stale && closed(io.kind()) => {
+                    stale = false;
+                    continue;
+                }
+                Err(error) => return Err(self.failed(&error)),
+            };
             if response.status().is_success() {
                 return Ok(response);
             }
@@ -173,9 +182,11 @@ impl Client {
     fn failed(&self, error: &ureq::Error) -> Error {
         let server = &self.access.config.server;
         match error {
-            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
+            ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
                 Error::Refused(format!("{server}: connection refused"))
             }
+            // A server that stops, starts, or is being replaced.
+            ureq::Error::Io(io) if closed(io.kind()) => Error::Refused(format!("{server}: {io}")),
             ureq::Error::Timeout(what) => {
                 Error::Unreachable(format!("{server}: no answer in time ({what})"))
             }
@@ -183,6 +194,17 @@ impl Client {
             other => Error::Unreachable(format!("{server}: {other}{}", Advice(other))),
         }
     }
+}
+
+/// The connection ended before an answer.
+fn closed(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof
+    )
 }
 
 /// What to do about certificates that do not match.

@@ -11,7 +11,7 @@ use crate::wire::{Status, StreamError};
 pub enum Error {
     /// The configuration cannot work: somebody has to correct it.
     Config(String),
-    /// Nothing listens there: ask the same again later.
+    /// Nothing listens there, or it hangs up without an answer: ask the same again later.
     Refused(String),
     /// No connection, or it broke: begin anew later.
     Unreachable(String),

@@ -63,7 +63,7 @@ pub enum Outcome {
 /// What went wrong, by what follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing listens there.
+    /// Nothing listens there, or it hangs up without an answer.
     Refused,
     /// 429: later.
     TooManyRequests,

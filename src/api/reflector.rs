@@ -321,7 +321,9 @@ impl Reports {
     fn absent<T: Resource>(&mut self, error: Option<&Error>) -> bool {
         let news = !std::mem::replace(&mut self.absent, true);
         if let Some(error) = error.filter(|_| news) {
-            log::info!("going without {}s: {error}", T::KIND);
+            let code = error.code().unwrap_or_default();
+            let why = "this server does not have them, or not for our role";
+            log::info!("going without {}s: {why} ({code})", T::KIND);
         }
         news
     }

@@ -58,8 +58,7 @@ pub enum Fault {
 }
 
 struct Script {
-    path: String,
-    watch: bool,
+    when: Box<dyn Fn(&Request) -> bool + Send>,
     fault: Fault,
 }
 
@@ -82,6 +81,8 @@ pub(crate) struct State {
     /// Lines that watches of a resource send as they are: (sequence, resource path, line).
     injected: Vec<(String, String)>,
     connections: Vec<TcpStream>,
+    cached: bool,
+    token: Option<String>,
 }
 
 impl Shared {
@@ -122,6 +123,8 @@ impl ApiServer {
             watch_generation: 0,
             injected: Vec::new(),
             connections: Vec::new(),
+            cached: true,
+            token: None,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -176,11 +179,32 @@ impl ApiServer {
 
     /// The next request whose path contains `path`, and that is (not) a watch, meets this instead.
     pub fn fault(&self, path: &str, watch: bool, fault: Fault) {
-        self.shared.lock().faults.push_back(Script {
-            path: path.to_owned(),
-            watch,
+        let path = path.to_owned();
+        self.fault_when(
+            move |request| request.path.contains(&path) && request.is_watch() == watch,
             fault,
-        });
+        );
+    }
+
+    /// The next request like this meets this instead of its answer.
+    pub fn fault_when(&self, when: impl Fn(&Request) -> bool + Send + 'static, fault: Fault) {
+        let when = Box::new(when);
+        self.shared.lock().faults.push_back(Script { when, fault });
+    }
+
+    /// Without a watch cache lists of version 0 come in pages, too.
+    pub fn set_cached(&self, cached: bool) {
+        self.shared.lock().cached = cached;
+    }
+
+    /// Only requests with this bearer token are answered.
+    pub fn set_token(&self, token: &str) {
+        self.shared.lock().token = Some(token.to_owned());
+    }
+
+    /// Counts versions from here on, as after changes to other resources, or as a server restored from a backup.
+    pub fn set_version(&self, version: u64) {
+        self.shared.lock().store.set_version(version);
     }
 
     /// Every watch of this resource that is open sends this line as it is.

@@ -21,9 +21,7 @@ pub(crate) fn connection(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         let fault = {
             let mut state = shared.lock();
             state.requests.push(request.clone());
-            let hit =
-                |s: &super::Script| request.path.contains(&s.path) && s.watch == request.is_watch();
-            let found = state.faults.iter().position(hit);
+            let found = state.faults.iter().position(|s| (s.when)(&request));
             found
                 .and_then(|index| state.faults.remove(index))
                 .map(|script| script.fault)
@@ -122,6 +120,12 @@ fn served(release: Release, target: &Target) -> bool {
 
 fn answer(stream: &mut TcpStream, request: &Request, shared: &Shared) -> io::Result<()> {
     let release = shared.lock().release;
+    let expected = shared.lock().token.clone();
+    let expected = expected.map(|token| format!("Bearer {token}"));
+    if expected.is_some() && request.headers.get("authorization") != expected.as_ref() {
+        let body = status(401, "Unauthorized", "Unauthorized");
+        return respond(stream, request, 401, None, &body);
+    }
     if matches!(request.path.as_str(), "/readyz" | "/healthz" | "/livez") {
         return respond(stream, request, 200, None, &json!("ok"));
     }
@@ -189,7 +193,7 @@ fn list(request: &Request, target: &Target, state: &State) -> (u16, Value) {
         .filter(|object| selects(request, object))
         .collect();
     // The watch cache answers resourceVersion=0 and any exact "at least" version, and ignores the limit then.
-    let cached = !wanted.is_empty() && !request.query.contains_key("continue");
+    let cached = state.cached && !wanted.is_empty() && !request.query.contains_key("continue");
     let limit = match request.param("limit").parse() {
         Ok(limit) if limit > 0 && !cached => limit,
         _ => usize::MAX,
@@ -381,27 +385,28 @@ fn watch(
         )?;
         return chunk(stream, "");
     }
-    let initial = initial_events(request, target, &shared.lock(), version);
-    for line in initial {
-        chunk(stream, &line)?;
-    }
-    let mut watch = {
+    // One look at the state: what happens after it belongs to the watch.
+    let (initial, mut watch) = {
         let state = shared.lock();
         let seconds = request.param("timeoutSeconds").parse().unwrap_or(1800);
-        Watch {
+        let initial = initial_events(request, target, &state, version);
+        let watch = Watch {
             request,
             target,
-            version: if version == 0 {
-                state.store.version()
-            } else {
-                version
+            version: match initial.is_empty() && version > 0 {
+                true => version,
+                false => state.store.version(),
             },
             generation: state.watch_generation,
             injected: state.injected.len(),
             next_bookmark: Instant::now() + state.bookmark_interval,
             end: Instant::now() + Duration::from_secs(seconds),
-        }
+        };
+        (initial, watch)
     };
+    for line in initial {
+        chunk(stream, &line)?;
+    }
     follow(stream, &mut watch, shared)
 }
 

@@ -106,6 +106,11 @@ impl Store {
         self.compacted
     }
 
+    pub fn set_version(&mut self, version: u64) {
+        self.version = version;
+        self.log.clear();
+    }
+
     pub fn compact(&mut self) {
         self.compacted = self.version;
         self.log.clear();
