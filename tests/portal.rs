@@ -121,7 +121,9 @@ fn ask(from: &Namespace, addr: &str) -> io::Result<String> {
 #[track_caller]
 fn assert_answers(from: &Namespace, addr: &str) {
     assert_eq!(
-        ask(from, addr).map_err(|e| e.to_string()).as_deref(),
+        ask(from, addr)
+            .map_err(|e| format!("{e} from {}", from.name()))
+            .as_deref(),
         Ok(addr)
     );
 }
@@ -643,22 +645,25 @@ fn node_ports_are_bound_in_the_hosts_namespace() {
 fn five_thousand_virtual_ips() {
     let Some(net) = Net::new() else { return };
     let node = Node::open(&net.node, PortalKind::Netns).unwrap();
-    let captures: Vec<Capture> = (0..5000u32)
-        .map(|n| Capture::Address(IpAddr::V4((0x0a60_0000 + n).into())))
-        .collect();
-    let (added, removed, refused) = node.call(move |p| {
-        let now = Instant::now();
-        let refused = p.apply(&captures, &[], now).len();
-        let added = now.elapsed();
-        p.apply(&[], &captures, now);
-        let start = Instant::now();
-        p.tick(now + LINGER);
-        (added, start.elapsed(), refused)
-    });
-    assert_eq!(refused, 0);
-    println!("5000 virtual IPs: routed in {added:?}, let go in {removed:?}");
-    let left = net.node.ip("route show proto 112");
-    assert_eq!(left.lines().count(), 1, "{left}");
+    let v4 = |n: u32| IpAddr::V4((0x0a60_0000 + n).into());
+    let v6 = |n: u32| IpAddr::V6((0xfd96 << 112 | u128::from(n)).into());
+    for (family, ip) in [("IPv4", &v4 as &dyn Fn(u32) -> IpAddr), ("IPv6", &v6)] {
+        let captures: Vec<Capture> = (0..5000).map(|n| Capture::Address(ip(n))).collect();
+        let (added, removed, refused) = node.call(move |p| {
+            let now = Instant::now();
+            let refused = p.apply(&captures, &[], now).len();
+            let added = now.elapsed();
+            p.apply(&[], &captures, now);
+            let start = Instant::now();
+            p.tick(now + LINGER);
+            (added, start.elapsed(), refused)
+        });
+        assert_eq!(refused, 0);
+        println!("5000 {family} addresses: routed in {added:?}, let go in {removed:?}");
+    }
+    // All but the two that are always there.
+    let left = net.node.ip("route show proto 112") + &net.node.ip("-6 route show proto 112");
+    assert_eq!(left.lines().count(), 2, "{left}");
 }
 
 /// Not a test of its own: the process that the next one kills.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::ledger::{Layout, Ledger, Object, Op};
 use super::netlink::{Netlink, Request, Route, Rule, TABLE_LOCAL, TABLE_MAIN, Via};
-use super::netns::{Inside, LO, everything, gateway};
+use super::netns::{Inside, LO, VOICE, everything, gateway};
 use super::{Error, LINK, source};
 use crate::types::{IpFamily, Protocol};
 
@@ -48,7 +48,7 @@ impl Fabric {
             sources: Vec::new(),
         };
         let failed = |error| Error::net_admin("add routes", error);
-        first_error(host.batch(fabric.probe().iter().map(Request::add_route))).map_err(failed)?;
+        first_error(host.batch(fabric.fixed().iter().map(Request::add_route))).map_err(failed)?;
         fabric.sources = fabric.wanted_sources(host);
         let add = |host: &mut Netlink, family| {
             first_error(host.batch([Request::add_route(&fabric.table(family))]))
@@ -73,7 +73,7 @@ impl Fabric {
     pub(super) fn execute(&mut self, host: &mut Netlink, ops: &[Op]) -> Vec<(Object, io::Error)> {
         let inner = |op: &Op| {
             let (Op::Add(object) | Op::Remove(object)) = op;
-            matches!(object, Object::Inner(_) | Object::InnerHole(_))
+            object.is_inside()
         };
         let mut failed = Vec::new();
         for group in ops.chunk_by(|a, b| inner(a) == inner(b)) {
@@ -103,8 +103,6 @@ impl Fabric {
             (Op::Remove(_), Place::Route(route)) => Request::delete_route(&route),
             (Op::Add(_), Place::Rule(rule)) => Request::add_rule(&rule),
             (Op::Remove(_), Place::Rule(rule)) => Request::delete_rule(&rule),
-            (Op::Add(_), Place::Address(ip)) => Request::add_address(LO, ip),
-            (Op::Remove(_), Place::Address(ip)) => Request::delete_address(LO, ip),
         }
     }
 
@@ -119,8 +117,6 @@ impl Fabric {
             })
         };
         match *object {
-            // With a route alone, "port unreachable" would need another address to come from, and there is none.
-            Object::Inner(ip @ IpAddr::V6(_)) => Place::Address(ip),
             Object::Inner(ip) | Object::Local(ip) => {
                 route(ip.into(), TABLE_LOCAL, Via::Local(LO), None)
             }
@@ -163,14 +159,20 @@ impl Fabric {
         }
     }
 
-    /// The route by which to see what source address the kernel chooses by itself.
-    fn probe(&self) -> Option<Route> {
-        self.inside.as_ref().map(|_| Route {
-            net: IpAddr::from(source::PROBE).into(),
+    /// Routes into the namespace that depend on nothing: to see what source address the kernel chooses by itself, and
+    /// to the address that the namespace's own messages come from.
+    fn fixed(&self) -> Vec<Route> {
+        let route = |ip: IpAddr| Route {
+            net: ip.into(),
             table: TABLE_MAIN,
-            via: self.way_in(IpFamily::V4),
+            via: self.way_in(IpFamily::of(ip)),
             source: None,
-        })
+        };
+        match &self.inside {
+            Some(inside) if inside.v6 => vec![route(source::PROBE.into()), route(VOICE.into())],
+            Some(_) => vec![route(source::PROBE.into())],
+            None => Vec::new(),
+        }
     }
 
     fn wanted_sources(&self, host: &mut Netlink) -> Vec<IpAddr> {
@@ -217,15 +219,15 @@ impl Fabric {
             link: self.restore_link(host)?,
             ..Restored::default()
         };
-        // First: without it the kernel's own choice of a source cannot be seen.
-        let mut routes: Vec<Route> = self.probe().into_iter().collect();
+        // First: without them the kernel's own choice of a source cannot be seen.
+        let mut routes = self.fixed();
         restored.routes = self.restore_routes(host, &routes).map_err(failed)?;
         self.sources = self.wanted_sources(host);
         routes.extend(self.families().map(|family| self.table(family)));
         let mut rules = Vec::new();
         for object in ledger.objects() {
             match (object, self.place(object)) {
-                (Object::Inner(_) | Object::InnerHole(_), _) | (_, Place::Address(_)) => {}
+                (object, _) if object.is_inside() => {}
                 (_, Place::Route(route)) => routes.push(route),
                 (_, Place::Rule(rule)) => rules.push(rule),
             }
@@ -257,6 +259,7 @@ impl Fabric {
                     let met = inside.meet(host, family);
                     met.map_err(|error| Error::net_admin(what, error))?;
                 }
+                inside.settle(host);
                 Ok(true)
             }
             Some(_) | None => {
@@ -302,7 +305,6 @@ impl Fabric {
 enum Place {
     Route(Route),
     Rule(Rule),
-    Address(IpAddr),
 }
 
 /// Whether rules with a protocol and a port work. A kernel before 4.17 takes such a rule and ignores both, which would

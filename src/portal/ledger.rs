@@ -49,11 +49,11 @@ pub enum Object {
 }
 
 impl Object {
-    /// Lower goes first when adding, last when removing.
-    fn rank(&self) -> u8 {
+    /// Whether it is in the portal's namespace. Those go first when adding, last when removing.
+    pub fn is_inside(&self) -> bool {
         match self {
-            Self::Inner(_) | Self::InnerHole(_) => 0,
-            Self::Local(_) | Self::Hole(_) | Self::Route(_) | Self::Rule(..) => 1,
+            Self::Inner(_) | Self::InnerHole(_) => true,
+            Self::Local(_) | Self::Hole(_) | Self::Route(_) | Self::Rule(..) => false,
         }
     }
 }
@@ -236,8 +236,8 @@ impl Ledger {
                 (false, false) | (true, true) => {}
             }
         }
-        added.sort_by_key(Object::rank);
-        removed.sort_by_key(|object| std::cmp::Reverse(object.rank()));
+        added.sort_by_key(|object| !object.is_inside());
+        removed.sort_by_key(Object::is_inside);
         let added = added.into_iter().map(Op::Add);
         added.chain(removed.into_iter().map(Op::Remove)).collect()
     }

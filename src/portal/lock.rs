@@ -3,6 +3,8 @@
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::thread;
+use std::time::Duration;
 
 use super::Error;
 
@@ -17,8 +19,17 @@ pub(super) struct Lock {
 
 impl Lock {
     pub(super) fn take() -> Result<Self, Error> {
-        let bound =
-            SocketAddr::from_abstract_name(NAME).and_then(|at| UnixListener::bind_addr(&at));
+        let bind =
+            || SocketAddr::from_abstract_name(NAME).and_then(|at| UnixListener::bind_addr(&at));
+        let mut bound = bind();
+        // A portico that is just ending, or a child that it is just starting, may hold it a moment longer.
+        for _ in 0..20 {
+            if !matches!(&bound, Err(error) if error.kind() == io::ErrorKind::AddrInUse) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+            bound = bind();
+        }
         match bound {
             Ok(socket) => Ok(Self { _socket: socket }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::Running),

@@ -50,6 +50,10 @@ fn way_back(family: IpFamily) -> IpAddr {
     }
 }
 
+/// "fd" + "portico": what the namespace itself has to say over IPv6 comes from here, that is, "port unreachable". (IPv4 says
+/// that in the name of the virtual IP.) Addresses cost the kernel far more than routes, so virtual IPs are not addresses.
+pub(super) const VOICE: Ipv6Addr = Ipv6Addr::new(0xfd70, 0x6f72, 0x7469, 0x636f, 0, 0, 0, 1);
+
 /// `0.0.0.0/0` or `::/0`
 pub(super) fn everything(family: IpFamily) -> IpNet {
     IpNet::new(family.unspecified(), 0).unwrap_or_default()
@@ -140,14 +144,15 @@ impl Inside {
         end(host, self.link, settings)?;
         self.greet(host, inner, IpFamily::V4)
             .map_err(|error| Error::net_admin(what, error))?;
-        self.v6 = self.greet(host, inner, IpFamily::V6).is_ok();
+        let voice = self.netlink.request(Request::add_address(LO, VOICE.into()));
+        self.v6 = voice.is_ok() && self.greet(host, inner, IpFamily::V6).is_ok();
         self.settle(host);
         Ok(())
     }
 
     /// Waits until both ends send. The kernel brings the end that was up first to life in its own time, usually within
     /// a millisecond, and drops what is sent over it before.
-    fn settle(&mut self, host: &mut Netlink) {
+    pub(super) fn settle(&mut self, host: &mut Netlink) {
         let deadline = Instant::now() + SETTLING;
         let operational = |netlink: &mut Netlink| {
             let link = netlink.link(LINK);

@@ -130,8 +130,11 @@ impl Namespace {
             "link add {link} index {index} type veth peer name {peer} netns {}",
             other.name
         ));
-        self.ip(&format!("link set {link} up"));
-        other.ip(&format!("link set {peer} up"));
+        // No link-local addresses either: they come to life in their own time, as tests that compare would see.
+        for (namespace, link) in [(self, link), (other, peer)] {
+            namespace.ip(&format!("link set {link} addrgenmode none"));
+            namespace.ip(&format!("link set {link} up"));
+        }
         // What is sent before is dropped.
         for (namespace, link) in [(self, link), (other, peer)] {
             super::eventually(Duration::from_secs(10), "the link is up", || {

@@ -215,19 +215,17 @@ impl Request {
         }
     }
 
-    /// Gives a link an address that is alone in its subnet, and usable at once.
+    /// Gives a link an address that is alone in its subnet, without asking whether anyone else has it.
     pub fn add_address(link: u32, ip: IpAddr) -> Self {
+        let mut message = AddressMessage::default();
+        message.header.family = family(ip);
+        message.header.prefix_len = if ip.is_ipv4() { 32 } else { 128 };
+        message.header.index = link;
+        message.header.flags = AddressHeaderFlags::Nodad;
+        message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
         Self {
-            message: RouteNetlinkMessage::NewAddress(single_address(link, ip)),
-            flags: NLM_F_CREATE | NLM_F_EXCL,
-        }
-    }
-
-    /// Takes it away.
-    pub fn delete_address(link: u32, ip: IpAddr) -> Self {
-        Self {
-            message: RouteNetlinkMessage::DelAddress(single_address(link, ip)),
-            flags: 0,
+            message: RouteNetlinkMessage::NewAddress(message),
+            flags: NLM_F_CREATE | NLM_F_REPLACE,
         }
     }
 
@@ -557,16 +555,6 @@ pub(super) fn read_address(message: &AddressMessage) -> Option<Address> {
         prefix_len: message.header.prefix_len,
         link: message.header.index,
     })
-}
-
-fn single_address(link: u32, ip: IpAddr) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = family(ip);
-    message.header.prefix_len = if ip.is_ipv4() { 32 } else { 128 };
-    message.header.index = link;
-    message.header.flags = AddressHeaderFlags::Nodad;
-    message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
-    message
 }
 
 fn family(ip: IpAddr) -> AddressFamily {
