@@ -288,24 +288,15 @@ impl Reports {
                 return None;
             }
         };
-        let problems = match &item.object {
-            Ok(Some(object)) => object.problems(),
-            Ok(None) => &[],
-            Err(problem) => std::slice::from_ref(problem),
-        };
-        if problems.is_empty() {
-            self.forget(&item.name);
-        } else {
-            let before = self
-                .said
-                .insert(item.name.clone(), item.resource_version.clone());
-            if before.as_ref() != Some(&item.resource_version) {
-                let what = if item.object.is_err() {
-                    "ignored"
-                } else {
-                    "used without"
-                };
-                log::warn!("{} {} {what}: {}", T::KIND, item.name, problems.join("; "));
+        // What is wrong inside an object that is used all the same is routing's to report.
+        match &item.object {
+            Ok(_) => self.forget(&item.name),
+            Err(problem) => {
+                let version = item.resource_version.clone();
+                let before = self.said.insert(item.name.clone(), version);
+                if before.as_ref() != Some(&item.resource_version) {
+                    log::warn!("{} {} ignored: {problem}", T::KIND, item.name);
+                }
             }
         }
         item.object.ok().flatten()
