@@ -3,6 +3,7 @@
 mod random;
 mod recordings;
 mod reflector;
+mod tls;
 
 use std::time::Duration;
 

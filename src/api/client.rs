@@ -215,7 +215,7 @@ impl<E: fmt::Display> fmt::Display for Advice<E> {
         let what = self.0.to_string();
         if what.contains("UnknownIssuer") {
             f.write_str(" (check the kubeconfig's certificate-authority)")
-        } else if what.contains("NotValidForName") {
+        } else if what.contains("not valid for name") {
             f.write_str(
                 " (set tls-server-name in the kubeconfig to a name that the certificate has)",
             )
