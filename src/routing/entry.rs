@@ -1,5 +1,6 @@
 //! One Service, worked out: its ports in each family, their endpoints and frontends.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,6 +19,10 @@ use crate::types::{
 
 /// At most so many problems of one Service are named; a broken object can have thousands.
 const MAX_PROBLEMS: usize = 20;
+
+/// At most so many addresses and ports of one Service are served: thousands of ports times thousands of external IPs fit
+/// into one object, and must not take all memory.
+const MAX_FRONTENDS: usize = 1 << 14;
 
 /// Everything the table knows of one Service. What it was made from stays with it, so that explain speaks of the same state.
 #[derive(Debug)]
@@ -146,6 +151,7 @@ impl Entry {
                 entry: &entry,
                 old,
                 problems: &mut problems,
+                room: MAX_FRONTENDS,
             };
             let (ports, health_check) = (derive.ports(), derive.health_check());
             entry.ports = ports;
@@ -155,11 +161,11 @@ impl Entry {
         entry
     }
 
-    /// The same port of the same family.
-    fn port(&self, name: &ServicePortName, family: IpFamily) -> Option<&PortEntry> {
-        self.ports
-            .iter()
-            .find(|port| port.route.family == family && port.route.name == *name)
+    /// The same port of the same family; `at` is where it probably stands.
+    fn port(&self, at: usize, name: &ServicePortName, family: IpFamily) -> Option<&PortEntry> {
+        let is_it = |port: &&PortEntry| port.route.family == family && port.route.name == *name;
+        let probably = self.ports.get(at).filter(is_it);
+        probably.or_else(|| self.ports.iter().find(is_it))
     }
 }
 
@@ -172,8 +178,11 @@ struct Problems {
 
 impl Problems {
     fn push(&mut self, message: impl Into<Box<str>>) {
-        if self.messages.len() < MAX_PROBLEMS {
-            self.messages.push(message.into());
+        let message = message.into();
+        if self.messages.contains(&message) {
+            // Once for both families.
+        } else if self.messages.len() < MAX_PROBLEMS {
+            self.messages.push(message);
         } else {
             self.left_out += 1;
         }
@@ -191,6 +200,19 @@ impl Problems {
         }
     }
 
+    fn of_refused(&mut self, port: &ServicePortName, refused: &[(SocketAddr, Refusal)]) {
+        let [(address, refusal), rest @ ..] = refused else {
+            return;
+        };
+        let more = match rest.len() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        self.push(format!(
+            "port {port}: endpoint {address} is refused: it is {refusal}{more}"
+        ));
+    }
+
     fn finish(mut self) -> Box<[Box<str>]> {
         if self.left_out > 0 {
             self.messages
@@ -206,6 +228,8 @@ struct Derive<'a> {
     entry: &'a Entry,
     old: Option<&'a Entry>,
     problems: &'a mut Problems,
+    /// How many more frontends there may be.
+    room: usize,
 }
 
 impl<'a> Derive<'a> {
@@ -220,28 +244,36 @@ impl<'a> Derive<'a> {
             let Some(cluster_ip) = service.cluster_ip(family) else {
                 continue;
             };
-            let frontends = self.addresses(cluster_ip, family);
+            let addresses = self.addresses(cluster_ip, family);
             let policies = Policies::new(self.context, service, family);
+            let mut seen = HashSet::new();
             for port in &service.ports {
                 let name = ServicePortName {
                     service: service.name.clone(),
                     port: port.name.clone(),
                     protocol: port.protocol,
                 };
-                if ports
-                    .iter()
-                    .any(|p: &PortEntry| p.route.family == family && p.route.name == name)
-                {
-                    self.problems
-                        .push(format!("port {name}/{}: listed twice", port.protocol));
+                if !seen.insert((&port.name, port.protocol)) {
+                    let message = format!("port {name}/{}: listed twice", port.protocol);
+                    self.problems.push(message);
                     continue;
                 }
                 if port.protocol == Protocol::Sctp {
                     self.problems
                         .push(format!("port {name}/SCTP: SCTP is not served"));
                 }
-                ports.push(self.port(name, family, port, &frontends, &policies));
+                let old = self
+                    .old
+                    .and_then(|old| old.port(ports.len(), &name, family));
+                let entry = self.port((name, family, port), &addresses, &policies, old);
+                self.room -= entry.frontends.len();
+                ports.push(entry);
             }
+        }
+        if self.room == 0 {
+            self.problems.push(format!(
+                "too many addresses and ports: no more than {MAX_FRONTENDS} are served"
+            ));
         }
         ports.into()
     }
@@ -286,30 +318,28 @@ impl<'a> Derive<'a> {
 
     fn port(
         &mut self,
-        name: ServicePortName,
-        family: IpFamily,
-        port: &ServicePort,
+        (name, family, port): (ServicePortName, IpFamily, &ServicePort),
         addresses: &[(FrontendKind, IpAddr)],
         policies: &Policies<'_>,
+        old: Option<&PortEntry>,
     ) -> PortEntry {
-        let found = collect(
-            self.slices(),
-            (family, &port.name, port.protocol),
-            self.context,
-        );
-        if let [(address, refusal), rest @ ..] = &*found.refused {
-            let more = if rest.is_empty() {
-                String::new()
-            } else {
-                format!(" (and {} more)", rest.len())
-            };
-            self.problems.push(format!(
-                "port {name}: endpoint {address} is refused: it is {refusal}{more}"
-            ));
-        }
+        let key = (family, &*port.name, port.protocol);
+        let found = collect(self.slices(), key, self.context);
+        self.problems.of_refused(&name, &found.refused);
         let endpoints = categorize(&found.candidates, policies.uses(port), self.context.place());
-        let old = self.old.and_then(|old| old.port(&name, family));
         let route = self.route(name, family, &endpoints, old);
+        let virtual_ips = addresses.iter().map(|(kind, ip)| {
+            let place = place(self.context, *kind, *ip);
+            (*kind, place, SocketAddr::new(*ip, port.port))
+        });
+        let node_ips = match port.node_port {
+            0 => Vec::new(),
+            _ => self.context.node_port_binds(family),
+        };
+        let node_ports = node_ips.into_iter().map(|ip| {
+            let address = SocketAddr::new(ip, port.node_port);
+            (FrontendKind::NodePort, Place::In(Scope::Host), address)
+        });
         let maker = FrontendMaker {
             route: &route,
             endpoints: &endpoints,
@@ -317,25 +347,13 @@ impl<'a> Derive<'a> {
             old,
         };
         let mut frontends = Vec::new();
-        for (kind, ip) in addresses {
-            let frontend = maker.frontend(*kind, *ip, &frontends);
-            let address = SocketAddr::new(*ip, port.port);
+        for (kind, place, address) in virtual_ips.chain(node_ports).take(self.room) {
+            let frontend = maker.frontend(kind, address.ip(), &frontends);
             frontends.push(Placement {
                 address,
-                place: place(self.context, *kind, *ip),
+                place,
                 frontend,
             });
-        }
-        if port.node_port != 0 {
-            for ip in self.context.node_port_binds(family) {
-                let frontend = maker.frontend(FrontendKind::NodePort, ip, &frontends);
-                let address = SocketAddr::new(ip, port.node_port);
-                frontends.push(Placement {
-                    address,
-                    place: Place::In(Scope::Host),
-                    frontend,
-                });
-            }
         }
         PortEntry {
             has_any: endpoints.has_any,

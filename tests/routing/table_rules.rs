@@ -323,6 +323,34 @@ fn a_thousand_problems_are_summed_up() {
 }
 
 #[test]
+fn an_oversized_service_takes_no_more_than_its_share() {
+    let mut world = world();
+    add_web(&mut world, "ns/good", "172.30.0.1", |_| ());
+    add_web(&mut world, "ns/huge", "172.30.0.2", |web| {
+        web.ports = (1..=20_000)
+            .map(|n| port(&format!("p{n}"), TCP, n, 0))
+            .collect();
+        let external = (0..20_000u32).map(|n| std::net::Ipv4Addr::from(0x0b00_0000 + n).into());
+        web.external_ips = external.collect();
+    });
+    let table = world.table(&settings());
+    assert!(
+        (16_000..17_000).contains(&table.bindings().count()) || table.captures().count() > 16_000
+    );
+    assert_eq!(
+        verdict(&table, "10.0.0.9", "172.30.0.1:80"),
+        Verdict::Endpoints
+    );
+    let [problem] = &problems(&table)[..] else {
+        panic!("{:?}", problems(&table))
+    };
+    assert!(
+        problem.contains("ns/huge: too many addresses and ports"),
+        "{problem}"
+    );
+}
+
+#[test]
 fn health_checks_count_distinct_ready_addresses_of_our_node() {
     let mut world = world();
     let mut web = service(
