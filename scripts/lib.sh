@@ -124,7 +124,7 @@ since() {
   printf '%d.%d ms' $((us / 1000)) $((us % 1000 / 100))
 }
 
-# build EXAMPLE...: the release program and examples; $portico is the program, $examples the folder of the others.
+# build EXAMPLE...: the release program, and examples (quickly built, not optimised); $portico is the program, $examples the folder of the others.
 build() {
   local example args=()
   for example in "$@"; do args+=(--example "$example"); done
@@ -133,9 +133,9 @@ build() {
     return
   fi
   command -v cargo >/dev/null || die "cargo is missing; on Debian 13: apt-get install cargo gcc, before that: rustup (https://rustup.rs)"
-  (cd "$top" && cargo build --release --bin portico "${args[@]}" >&2)
+  (cd "$top" && cargo build --release --bin portico >&2 && cargo build "${args[@]}" >&2)
   local target
   target=$(cd "$top" && cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
   portico=${PORTICO:-$target/release/portico}
-  examples=$target/release/examples
+  examples=$target/debug/examples
 }
