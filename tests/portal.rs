@@ -540,7 +540,11 @@ fn the_host_portal_serves_from_the_hosts_namespace() {
         .unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::AddrInUse);
     drop(conflict);
-    node.serve("10.96.0.1:81", None);
+    let freed = eventually(Duration::from_secs(5), "the port is free", || {
+        node.bind(Scope::Portal, "10.96.0.1:81", Protocol::Tcp, None)
+            .ok()
+    });
+    serve(freed.try_clone().unwrap().into(), "10.96.0.1:81");
     assert_answers(&net.client, "10.96.0.1:81");
 }
 
@@ -666,12 +670,17 @@ fn five_thousand_virtual_ips() {
     assert_eq!(left.lines().count(), 2, "{left}");
 }
 
-/// Not a test of its own: the process that the next one kills.
+/// Not a test of its own: the process that others start.
 #[test]
 fn a_child_with_a_portal() {
-    if std::env::var_os("PORTICO_TEST_CHILD").is_none() {
-        return;
+    match std::env::var("PORTICO_TEST_CHILD").as_deref() {
+        Ok("serve") => serve_until_killed(),
+        Ok("check") => println!("{}", portal::check::check(PortalKind::Auto)),
+        _ => {}
     }
+}
+
+fn serve_until_killed() {
     let portal = Portal::open(PortalKind::Netns).unwrap();
     portal.apply(
         &[address("10.96.0.1"), port("198.18.0.1:80", Protocol::Tcp)],
@@ -699,7 +708,7 @@ fn start_child(node: &Namespace) -> Child {
     let exe = std::env::current_exe().unwrap();
     node.command(exe.to_str().unwrap())
         .args(["--exact", "portal::a_child_with_a_portal"])
-        .env("PORTICO_TEST_CHILD", "1")
+        .env("PORTICO_TEST_CHILD", "serve")
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
@@ -751,4 +760,90 @@ fn a_killed_portal_is_no_obstacle() {
         !left.contains("proto 112") && !left.contains("vethportico"),
         "{left}"
     );
+}
+
+#[test]
+fn check_tries_a_portal_and_leaves_no_trace() {
+    let Some(net) = Net::new() else { return };
+    let before = traces(&net.node);
+    for wanted in [PortalKind::Auto, PortalKind::Netns, PortalKind::Host] {
+        let check = net.node.run(|| portal::check::check(wanted));
+        let kind = if wanted == PortalKind::Host {
+            wanted
+        } else {
+            PortalKind::Netns
+        };
+        assert_eq!((check.kind, check.usable), (kind, true), "{check}");
+        assert!(
+            check.to_string().contains("carried a TCP connection"),
+            "{check}"
+        );
+        assert_eq!(traces(&net.node), before);
+    }
+    // Beside a running one, and beside what a kube-proxy left.
+    let _node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    let chain = "add table ip nat; add chain ip nat KUBE-SERVICES";
+    let added = net.node.command("nft").arg(chain).status();
+    let check = net
+        .node
+        .run(|| portal::check::check(PortalKind::Auto))
+        .to_string();
+    assert!(check.contains("another portico runs"), "{check}");
+    assert!(check.contains("carried a TCP connection"), "{check}");
+    if added.is_ok_and(|status| status.success()) {
+        assert!(check.contains("nat/KUBE-SERVICES"), "{check}");
+    }
+    println!("{check}");
+}
+
+#[test]
+fn each_portal_needs_its_capabilities_and_no_more() {
+    let Some(net) = Net::new() else { return };
+    let exe = std::env::current_exe().unwrap();
+    let checked = |capabilities: &str| {
+        let output = net
+            .node
+            .command("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(format!("--inh-caps=-all{capabilities}"))
+            .arg(format!("--ambient-caps=-all{capabilities}"))
+            .arg(exe.to_str().unwrap())
+            .args(["--exact", "portal::a_child_with_a_portal", "--nocapture"])
+            .env("PORTICO_TEST_CHILD", "check")
+            .output();
+        output
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+            .unwrap_or_default()
+    };
+    let bare = checked("");
+    if !bare.contains("the portal") {
+        eprintln!(
+            "left out: cannot run {} as nobody by setpriv",
+            exe.display()
+        );
+        return;
+    }
+    for (capabilities, kind, missing) in [
+        ("", "none", "portal netns: needs CAP_SYS_ADMIN"),
+        (",+net_admin", "host", "CAP_NET_BIND_SERVICE"),
+        (
+            ",+net_admin,+net_bind_service",
+            "host",
+            "needs CAP_SYS_ADMIN",
+        ),
+        (",+sys_admin,+net_admin", "netns", ""),
+        (
+            ",+sys_admin,+net_bind_service",
+            "none",
+            "needs CAP_NET_ADMIN",
+        ),
+        (",+sys_admin,+net_admin,+net_bind_service", "netns", ""),
+    ] {
+        let check = checked(capabilities);
+        assert!(
+            check.contains(&format!("the portal {kind} would be used")),
+            "{capabilities}:\n{check}"
+        );
+        assert!(check.contains(missing), "{capabilities}:\n{check}");
+    }
 }

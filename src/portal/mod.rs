@@ -17,6 +17,7 @@
 //! watch    thread: rtnetlink announcements -> restoring, events                       netlink  requests, dumps, monitor
 //! ```
 
+pub mod check;
 mod error;
 mod fabric;
 pub mod filter;

@@ -242,18 +242,19 @@ fn move_in() -> Result<(Netlink, File), Error> {
         _ => failed(errno.into()),
     })?;
     let namespace = File::open("/proc/thread-self/ns/net").map_err(failed)?;
-    // Better said now than once for each Service.
-    TcpListener::bind((Ipv4Addr::UNSPECIFIED, 1))
-        .map_err(|error| Error::of("CAP_NET_BIND_SERVICE", "listen on ports below 1024", error))?;
     // Where /proc/sys can be written; the netlink settings and the blackhole routes do without. A new namespace inherits
     // the host's ip_forward, and a packet to an unallocated address would come and go until its TTL ends.
     for (setting, value) in [
         ("net/ipv4/ip_forward", "0"),
         ("net/ipv6/conf/all/forwarding", "0"),
+        ("net/ipv4/ip_unprivileged_port_start", "0"),
         ("net/core/somaxconn", "65535"),
     ] {
         let _ = fs::write(format!("/proc/sys/{setting}"), value);
     }
+    // Better said now than once for each Service.
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, 1))
+        .map_err(|error| Error::of("CAP_NET_BIND_SERVICE", "listen on ports below 1024", error))?;
     let mut netlink = Netlink::new().map_err(failed)?;
     netlink
         .request(Request::link_up(LO))

@@ -223,7 +223,7 @@ impl Netlink {
 }
 
 /// Splits a datagram into its messages.
-fn messages(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn messages(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(*rest.first_chunk()?) as usize;
         let message = rest.get(..length).filter(|_| length >= 16)?;

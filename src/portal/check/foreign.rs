@@ -1,0 +1,210 @@
+//! What else captures virtual IPs on this host, as far as it can be seen without nft, iptables or ipvsadm.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+
+use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
+
+use super::{Line, missing, note, ok};
+use crate::portal::netlink::{Netlink, messages};
+
+/// The remains, or the presence, of a kube-proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// Its nftables chains, `table/chain` (iptables-nft's too). None: cannot be seen.
+    pub chains: Option<BTreeSet<String>>,
+    /// The tables of legacy iptables; their rules cannot be seen. None: not even the tables.
+    pub legacy_tables: Option<Vec<String>>,
+    /// Virtual services of IPVS. None: cannot be seen.
+    pub ipvs: Option<usize>,
+    /// The link that kube-proxy's IPVS mode keeps clusterIPs on.
+    pub kube_ipvs0: bool,
+}
+
+impl Foreign {
+    /// Looks.
+    pub(super) fn look(host: Option<&mut Netlink>) -> Self {
+        // The thread's own namespace; /proc/net is that of the process.
+        let read = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+        let absent_is_empty = |result: io::Result<String>| match result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            other => other,
+        };
+        let legacy = absent_is_empty(read("ip_tables_names"));
+        let ipvs = absent_is_empty(read("ip_vs"));
+        Self {
+            chains: kube_chains().ok(),
+            legacy_tables: legacy
+                .map(|text| text.lines().map(str::to_owned).collect())
+                .ok(),
+            ipvs: ipvs.map(|text| virtual_services(&text)).ok(),
+            kube_ipvs0: host.is_some_and(|host| matches!(host.link("kube-ipvs0"), Ok(Some(_)))),
+        }
+    }
+
+    pub(super) fn lines(&self) -> Vec<Line> {
+        const REMEDY: &str = "they take packets before any portal sees them: stop kube-proxy and run kube-proxy --cleanup";
+        let mut lines = Vec::new();
+        match &self.chains {
+            Some(chains) if chains.is_empty() => {
+                lines.push(ok("nftables: no chains of kube-proxy".to_owned()));
+            }
+            Some(chains) => {
+                let names = chains
+                    .iter()
+                    .take(3)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                lines.push(missing(format!(
+                    "nftables: {} chains of kube-proxy ({names}): {REMEDY}",
+                    chains.len()
+                )));
+            }
+            None => lines.push(note(
+                "nftables: cannot be seen (needs CAP_NET_ADMIN, or the kernel has none)".to_owned(),
+            )),
+        }
+        match &self.legacy_tables {
+            Some(tables) if !tables.iter().any(|table| table == "nat") => {}
+            Some(_) => lines.push(note(
+                "iptables-legacy has a nat table whose rules cannot be seen from here: no KUBE- chains may be in \
+                 iptables-legacy-save -t nat"
+                    .to_owned(),
+            )),
+            None => lines.push(note("iptables-legacy: its tables cannot be seen".to_owned())),
+        }
+        match (self.ipvs, self.kube_ipvs0) {
+            (Some(0), false) => {}
+            (Some(count), _) => lines.push(missing(format!(
+                "IPVS: {count} virtual services, kube-ipvs0 {}: {REMEDY}",
+                if self.kube_ipvs0 { "present" } else { "absent" }
+            ))),
+            (None, _) => lines.push(note("IPVS: its virtual services cannot be seen".to_owned())),
+        }
+        lines
+    }
+}
+
+/// Lines of /proc/net/ip_vs such as `TCP  0A600001:01BB rr`.
+fn virtual_services(text: &str) -> usize {
+    let protocols = ["TCP", "UDP", "SCTP"];
+    let first = |line: &&str| {
+        line.split_whitespace()
+            .next()
+            .is_some_and(|w| protocols.contains(&w))
+    };
+    text.lines().filter(first).count()
+}
+
+/// Asks nftables for its chains.
+fn kube_chains() -> io::Result<BTreeSet<String>> {
+    const GET_CHAIN: u16 = 10 << 8 | 4;
+    const NEW_CHAIN: u16 = 10 << 8 | 3;
+    const ERROR: u16 = 2;
+    const DONE: u16 = 3;
+    const REQUEST_DUMP: u16 = 0x301;
+    // nlmsghdr {length, type, flags, sequence, port}, nfgenmsg {any family, version 0, resource 0}
+    let mut query = Vec::new();
+    query.extend(20u32.to_ne_bytes());
+    query.extend(GET_CHAIN.to_ne_bytes());
+    query.extend(REQUEST_DUMP.to_ne_bytes());
+    query.extend([0; 12]);
+    let socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.send(&query, 0)?;
+    let mut chains = BTreeSet::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        for message in messages(&datagram) {
+            let kind = message.get(4..).and_then(|b| b.first_chunk());
+            match kind.map(|kind| u16::from_ne_bytes(*kind)) {
+                Some(NEW_CHAIN) => chains.extend(kube_chain(message)),
+                Some(ERROR) => {
+                    let code = message.get(16..).and_then(|b| b.first_chunk());
+                    let code = code.map_or(0, |code| i32::from_ne_bytes(*code));
+                    return Err(io::Error::from_raw_os_error(-code));
+                }
+                Some(DONE) => return Ok(chains),
+                Some(_) | None => {}
+            }
+        }
+    }
+}
+
+/// The chain, if it is one of those by which kube-proxy takes packets. (Kubelet has KUBE- chains too, which do not.)
+fn kube_chain(message: &[u8]) -> Option<String> {
+    const TABLE: u16 = 1;
+    const NAME: u16 = 3;
+    const TAKING: [&str; 4] = [
+        "KUBE-SERVICES",
+        "KUBE-NODEPORTS",
+        "KUBE-PORTALS-CONTAINER",
+        "KUBE-PORTALS-HOST",
+    ];
+    let (mut table, mut name) = (None, None);
+    let mut rest = message.get(20..)?;
+    while let [low, high, kind_low, kind_high, ..] = *rest {
+        let length = usize::from(u16::from_ne_bytes([low, high]));
+        let value = rest.get(4..length)?;
+        let text = || {
+            String::from_utf8_lossy(value)
+                .trim_end_matches('\0')
+                .to_owned()
+        };
+        match u16::from_ne_bytes([kind_low, kind_high]) {
+            TABLE => table = Some(text()),
+            NAME => name = Some(text()),
+            _ => {}
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    let (table, name) = (table?, name?);
+    let taking = table == "kube-proxy" || TAKING.contains(&name.as_str());
+    taking.then(|| format!("{table}/{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn virtual_services_of_ipvs() {
+        let text = "IP Virtual Server version 1.2.1 (size=4096)\n\
+                    Prot LocalAddress:Port Scheduler Flags\n  \
+                    -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n\
+                    TCP  0A600001:01BB rr  \n  \
+                    -> AC120002:192B      Masq    1      0          0         \n\
+                    UDP  0A60000A:0035 rr  \n";
+        assert_eq!(virtual_services(text), 2);
+        assert_eq!(virtual_services(""), 0);
+    }
+
+    #[test]
+    fn chains_of_kube_proxy() {
+        let message = |table: &str, chain: &str| {
+            let mut message = vec![0; 20];
+            for (kind, text) in [(1u16, table), (3, chain)] {
+                let length = 4 + text.len() + 1;
+                message.extend((length as u16).to_ne_bytes());
+                message.extend(kind.to_ne_bytes());
+                message.extend(text.as_bytes());
+                message.resize(message.len() + 1, 0);
+                message.resize(message.len().next_multiple_of(4), 0);
+            }
+            message
+        };
+        for (table, chain, expected) in [
+            ("nat", "KUBE-SERVICES", true),
+            ("kube-proxy", "services", true),
+            ("nat", "KUBE-KUBELET-CANARY", false),
+            ("nat", "PREROUTING", false),
+        ] {
+            let found = kube_chain(&message(table, chain));
+            assert_eq!(found, expected.then(|| format!("{table}/{chain}")));
+        }
+        // Cut off, or with a length of nothing.
+        assert_eq!(kube_chain(&message("nat", "KUBE-SERVICES")[..40]), None);
+        assert_eq!(kube_chain(&[0; 60]), None);
+    }
+}

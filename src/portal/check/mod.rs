@@ -1,0 +1,288 @@
+//! `portico check`: what this kernel and these privileges allow, and what to do about the rest.
+//!
+//! [`check`] looks, and tries a throw-away portal; what it found is turned into lines by [`report`], which is pure.
+
+mod foreign;
+mod probe;
+
+use std::fmt;
+
+use super::{Error, PortalKind};
+pub use foreign::Foreign;
+
+/// The answer of `portico check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// One for each thing looked at.
+    pub lines: Vec<Line>,
+    /// The portal that would be used; of the kind asked for even if it would not work.
+    pub kind: PortalKind,
+    /// Whether it would work.
+    pub usable: bool,
+}
+
+/// One thing looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// How it stands.
+    pub verdict: Verdict,
+    /// What was looked at and what was found; and after a colon or semicolon what to do.
+    pub text: String,
+}
+
+/// How something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Something does not work.
+    Missing,
+    /// Works, or may work; worth knowing.
+    Note,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Missing => "missing",
+            Verdict::Note => "note",
+        };
+        write!(f, "{verdict:<8} {}", self.text)
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            writeln!(f, "{line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What looking found.
+#[derive(Debug)]
+pub struct Findings {
+    /// The throw-away portals.
+    pub netns: Trial,
+    /// The throw-away portals.
+    pub host: Trial,
+    /// A portico runs on this host.
+    pub running: bool,
+    /// A portico has left its link, routes or rules.
+    pub leftovers: bool,
+    /// Why a port below 1024 cannot be listened on, if so.
+    pub low_ports: Option<String>,
+    /// The limit of open files: soft, hard.
+    pub open_files: Option<(u64, u64)>,
+    /// Whether the host forwards IPv4, IPv6. None: not readable.
+    pub forwarding: [Option<bool>; 2],
+    /// `net.ipv4.conf.all.rp_filter`
+    pub rp_filter: Option<u8>,
+    /// What else captures virtual IPs.
+    pub foreign: Foreign,
+}
+
+/// What became of a throw-away portal.
+#[derive(Debug)]
+pub enum Trial {
+    /// It carried a TCP connection.
+    Carried {
+        /// From the client's SYN to its first byte.
+        microseconds: u128,
+        /// Whether the kernel routes by port.
+        by_port: bool,
+        /// Whether it also did over IPv6.
+        v6: bool,
+    },
+    /// It could not be opened.
+    Failed(Error),
+    /// It was opened, and the connection failed.
+    Silent(String),
+    /// There was no place to try it.
+    NotTried(&'static str),
+}
+
+impl Trial {
+    fn works(&self) -> bool {
+        match self {
+            Self::Carried { .. } | Self::NotTried(_) => true,
+            Self::Failed(_) | Self::Silent(_) => false,
+        }
+    }
+}
+
+/// Looks around, and says what it means for a portal of that kind. The host is left as it was.
+pub fn check(wanted: PortalKind) -> Check {
+    report(wanted, &probe::findings(wanted))
+}
+
+/// Turns findings into lines.
+pub fn report(wanted: PortalKind, found: &Findings) -> Check {
+    let kind = match wanted {
+        PortalKind::Auto if found.netns.works() => PortalKind::Netns,
+        PortalKind::Auto if found.host.works() => PortalKind::Host,
+        PortalKind::Auto => PortalKind::None,
+        named => named,
+    };
+    let (mut lines, mut usable) = (Vec::new(), true);
+    if matches!(wanted, PortalKind::Auto | PortalKind::Netns) {
+        lines.push(trial("netns", &found.netns));
+        usable &= kind != PortalKind::Netns || found.netns.works();
+    }
+    if kind != PortalKind::Netns && wanted != PortalKind::None {
+        lines.push(trial("host", &found.host));
+        usable &= kind != PortalKind::Host || found.host.works();
+    }
+    let trial = match kind {
+        PortalKind::Netns => Some(&found.netns),
+        PortalKind::Host => Some(&found.host),
+        PortalKind::None | PortalKind::Auto => None,
+    };
+    lines.extend(trial.map(abilities).into_iter().flatten());
+    lines.push(low_ports(found.low_ports.as_deref()));
+    lines.extend(found.open_files.map(open_files));
+    if kind == PortalKind::Netns {
+        lines.extend(forwarding(found.forwarding));
+        lines.extend(found.rp_filter.map(rp_filter));
+    }
+    lines.extend(found.foreign.lines());
+    if found.running {
+        lines.push(note(
+            "another portico runs on this host: a second one would not start".to_owned(),
+        ));
+    } else if found.leftovers {
+        lines.push(note(
+            "an earlier portico left its link, routes or rules: the next start removes them, and so does portico \
+             --cleanup"
+                .to_owned(),
+        ));
+    }
+    lines.push(verdict(kind, usable));
+    Check {
+        lines,
+        kind,
+        usable,
+    }
+}
+
+fn ok(text: String) -> Line {
+    let verdict = Verdict::Ok;
+    Line { verdict, text }
+}
+
+fn missing(text: String) -> Line {
+    let verdict = Verdict::Missing;
+    Line { verdict, text }
+}
+
+fn note(text: String) -> Line {
+    let verdict = Verdict::Note;
+    Line { verdict, text }
+}
+
+fn trial(name: &str, trial: &Trial) -> Line {
+    match trial {
+        Trial::Carried { microseconds, .. } => ok(format!(
+            "portal {name}: a throw-away one carried a TCP connection, in {microseconds} us"
+        )),
+        Trial::Failed(error) => missing(format!("portal {name}: {error}")),
+        Trial::Silent(error) => missing(format!(
+            "portal {name}: a throw-away one opened, but carried no TCP connection: {error}"
+        )),
+        Trial::NotTried(why) => note(format!("portal {name}: not tried, as {why}")),
+    }
+}
+
+/// What the portal that would be used can and cannot do.
+fn abilities(trial: &Trial) -> Vec<Line> {
+    let Trial::Carried { by_port, v6, .. } = trial else {
+        return Vec::new();
+    };
+    let by_port = match by_port {
+        true => ok("policy routing by port: external and load-balancer IPs are captured on their service ports \
+                    alone"
+            .to_owned()),
+        false => missing(
+            "policy routing by port: the kernel lacks CONFIG_IP_MULTIPLE_TABLES or is older than 4.17; external and \
+             load-balancer IPs are captured whole, or not at all if they are more than that"
+                .to_owned(),
+        ),
+    };
+    let v6 = match v6 {
+        true => ok("IPv6: carried a connection too".to_owned()),
+        false => {
+            note("IPv6: does not work on this host, so IPv6 virtual IPs are not served".to_owned())
+        }
+    };
+    vec![by_port, v6]
+}
+
+fn low_ports(error: Option<&str>) -> Line {
+    match error {
+        None => ok("ports below 1024 can be listened on".to_owned()),
+        Some(error) => missing(format!(
+            "ports below 1024 cannot be listened on ({error}): grant CAP_NET_BIND_SERVICE or lower \
+             net.ipv4.ip_unprivileged_port_start"
+        )),
+    }
+}
+
+fn open_files((_, hard): (u64, u64)) -> Line {
+    /// A listener each, and two sockets and two pipes for each connection.
+    const COMFORTABLE: u64 = 65536;
+    let text = format!("open files: {hard} at most (the soft limit is raised to that)");
+    match hard >= COMFORTABLE {
+        true => ok(text),
+        false => note(format!(
+            "{text}; every service port takes one, every connection two to six: for more set LimitNOFILE"
+        )),
+    }
+}
+
+fn forwarding(families: [Option<bool>; 2]) -> Vec<Line> {
+    let settings = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
+    let mut lines = Vec::new();
+    for (setting, forwards) in settings.into_iter().zip(families) {
+        lines.push(match forwards {
+            Some(true) => ok(format!("{setting} is on")),
+            Some(false) => note(format!(
+                "{setting} is off: virtual IPs work from this host alone, not from pods and other machines; set it to 1"
+            )),
+            None => note(format!("{setting} cannot be seen; pods reach virtual IPs only if it is 1")),
+        });
+    }
+    lines.push(note(
+        "packets from pods to virtual IPs pass the FORWARD hook: a firewall that drops there must let \
+         vethportico pass"
+            .to_owned(),
+    ));
+    lines
+}
+
+fn rp_filter(all: u8) -> Line {
+    match all {
+        1 => ok(
+            "net.ipv4.conf.all.rp_filter is strict: our link is set to loose, which overrides it"
+                .to_owned(),
+        ),
+        other => ok(format!("net.ipv4.conf.all.rp_filter is {other}")),
+    }
+}
+
+fn verdict(kind: PortalKind, usable: bool) -> Line {
+    match (kind, usable) {
+        (PortalKind::None, _) => note(
+            "the portal none would be used: only node ports, and virtual IPs that are addresses of this host, are \
+             served"
+                .to_owned(),
+        ),
+        (kind, true) => ok(format!("the portal {kind} would be used")),
+        (kind, false) => missing(format!("the portal {kind} would not work")),
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
