@@ -24,7 +24,7 @@
 //!
 //! | name | count | waits for | tells |
 //! |---|---|---|---|
-//! | `portico` | 1 | signals | everyone, by stopping them in order |
+//! | `portico` | 1 | events of these | everyone, by stopping them in order |
 //! | `svc-reflector`, `eps-reflector`, `node-reflector`, `cidr-reflector` | 1 each, with an apiserver | the watch's next line | its Mux channel |
 //! | `manifests` | 1 for each `--manifests` | inotify | all four Mux channels |
 //! | `svc-merge`, `eps-merge`, `node-merge`, `cidr-merge` | 1 each | its Mux channels | its listeners |
@@ -34,6 +34,9 @@
 //! | `worker-N` | `--workers` | epoll | - |
 //! | `health` | 1 | epoll | - |
 //! | `control` | 1 | the control socket | `sync` |
+//! | `events` | 1, with an apiserver | something worth an Event | the apiserver |
+//! | `config-watch` | 1, with `--config` | inotify | `portico` |
+//! | `signals` | 1 | the signal pipe | `portico` |
 //!
 //! A disconnected channel is shutdown: no flag is polled. Nothing wakes up while nothing happens.
 //!

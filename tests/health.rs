@@ -27,6 +27,7 @@ fn settings() -> Settings {
             rest_requests: Box::new(Vec::new),
         },
         configuration: serde_json::json!({"kind": "KubeProxyConfiguration"}),
+        health_check_failed: Box::new(|_, _, _| {}),
     }
 }
 

@@ -361,3 +361,23 @@ fn a_killed_process_leaves_nothing() {
     let _again = cluster.portico(&["--portal", "netns"]);
     answered_by(&cluster.net.client, &vip, &["2", "3"]);
 }
+
+#[test]
+fn the_start_is_an_event_on_the_node() {
+    let Some(cluster) = Cluster::new(Release::V1_36) else {
+        return;
+    };
+    let _portico = cluster.portico(&[]);
+    let request = eventually(SOON, "an Event", || {
+        let written = cluster
+            .api
+            .requests_of("/apis/events.k8s.io/v1/namespaces/default/events");
+        written.into_iter().find(|request| request.method == "POST")
+    });
+    let event: Value = serde_json::from_slice(&request.body).expect("an object");
+    assert_eq!(event["reason"], "Starting");
+    assert_eq!(
+        event["regarding"],
+        json!({"kind": "Node", "name": "node-1", "uid": "node-1"})
+    );
+}

@@ -7,11 +7,14 @@ use crossbeam_channel::{Sender, bounded};
 use serde_json::{Value, json};
 
 use super::error::Error;
+use super::events::{Events, Occasion};
 use super::observers::Observers;
 use super::sync::Question;
 use crate::api::Access;
 use crate::control::ControlServer;
-use crate::health::{self, HealthServer, ProxyHealth, RestRequests, Sources, SyncMetrics};
+use crate::health::{
+    self, HealthCheckFailed, HealthServer, ProxyHealth, RestRequests, Sources, SyncMetrics,
+};
 use crate::options::Options;
 use crate::routing::ExplainRequest;
 use crate::types::counters::RequestCounters;
@@ -30,6 +33,7 @@ impl Audience {
         options: &Options,
         access: Option<&Access>,
         asking: &Sender<Question>,
+        events: &Events,
     ) -> Result<Self, Error> {
         let health = Arc::new(Mutex::new(ProxyHealth::new(2 * options.sync_period)));
         let metrics = Arc::new(SyncMetrics::new(SystemTime::now()));
@@ -41,12 +45,22 @@ impl Audience {
             sync_metrics: Arc::clone(&metrics),
             sources: sources(options, access, asking),
             configuration: options.effective.clone(),
+            health_check_failed: health_check_failed(events.clone()),
         })?;
         Ok(Self {
             observers: Observers::new(health, metrics, server),
             control: control(options, asking),
         })
     }
+}
+
+fn health_check_failed(events: Events) -> HealthCheckFailed {
+    Box::new(move |service, address, error| {
+        events.report(Occasion::HealthCheckFailed {
+            service: service.clone(),
+            message: format!("port {}: {error}", address.port()),
+        });
+    })
 }
 
 fn sources(options: &Options, access: Option<&Access>, asking: &Sender<Question>) -> Sources {

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::audience::Audience;
 use super::error::Error;
+use super::events::{Events, Occasion};
 use super::feeds::Feeds;
 use super::listeners::Listeners;
 use super::sync::{Pace, Sync};
@@ -81,7 +82,9 @@ impl Daemon {
         let feeds = Feeds::start(options, access.as_ref(), &node_name)?;
         let (stop, stopped) = bounded(0);
         let (asking, questions) = unbounded();
-        let audience = Audience::start(options, access.as_ref(), &asking)?;
+        let events = Events::start(access.as_ref(), &node_name).map_err(Error::start("events"))?;
+        let audience = Audience::start(options, access.as_ref(), &asking, &events)?;
+        events.report(Occasion::Starting);
         let sync = Sync {
             world: World::new(&feeds, &node_name, Vec::new()),
             table,

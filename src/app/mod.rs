@@ -4,6 +4,7 @@ mod audience;
 mod config_file;
 mod daemon;
 mod error;
+mod events;
 mod explain;
 mod feeds;
 mod listeners;
@@ -21,7 +22,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::options::{self, Command, Parsed};
-use crate::portal::{self, Portal};
+use crate::portal;
 use error::Error;
 
 /// Runs the program with these arguments (without its own name).
@@ -54,8 +55,13 @@ fn execute(Parsed { command, warnings }: Parsed) -> Result<ExitCode, Error> {
         Command::Check(options) => {
             logging::init(options.logging.verbosity);
             warn(&warnings);
-            let portal = Portal::open(portal_kind(options.portal))?;
-            print(&format!("portal {}\n", portal.kind()))?;
+            let report = portal::check::check(portal_kind(options.portal));
+            print(&report.to_string())?;
+            return Ok(if report.usable {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
         }
         Command::Explain(request) => {
             logging::init(request.options.logging.verbosity);

@@ -76,17 +76,20 @@ impl Listeners {
                     self.wanted.remove(&place);
                 }
                 Err(error) => {
-                    self.report(&place, &error);
-                    failures.push((place, error));
+                    if self.report(&place, &error) {
+                        failures.push((place, error));
+                    }
                 }
             }
         }
         failures
     }
 
-    fn report(&mut self, place: &Place, error: &io::Error) {
+    /// Logs a failure unless it is known; true if it was not.
+    fn report(&mut self, place: &Place, error: &io::Error) -> bool {
         let reason = error.to_string();
-        if self.failed.get(place) != Some(&reason) {
+        let news = self.failed.get(place) != Some(&reason);
+        if news {
             let (role, address) = place;
             log::warn!(
                 "{}: cannot listen on {address}: {error}; trying again",
@@ -94,6 +97,7 @@ impl Listeners {
             );
         }
         self.failed.insert(place.clone(), reason);
+        news
     }
 
     /// Something that is wanted could not be opened.

@@ -17,4 +17,4 @@ mod server;
 pub use exposition::{RestRequests, Sources};
 pub use healthz::{HealthCheck, Now, ProxyHealth};
 pub use metrics::SyncMetrics;
-pub use server::{BindError, HealthServer, Settings};
+pub use server::{BindError, HealthCheckFailed, HealthServer, Settings};

@@ -41,7 +41,12 @@ pub struct Settings {
     pub sources: Sources,
     /// The KubeProxyConfiguration in effect, for /configz.
     pub configuration: serde_json::Value,
+    /// Told of each healthCheckNodePort that cannot be listened on, once for each reason.
+    pub health_check_failed: HealthCheckFailed,
 }
+
+/// See [`Settings::health_check_failed`].
+pub type HealthCheckFailed = Box<dyn Fn(&NamespacedName, SocketAddr, &io::Error) + Send>;
 
 /// Why the server cannot be started.
 #[derive(Debug)]
@@ -116,6 +121,7 @@ impl HealthServer {
             checks: BTreeMap::new(),
             node_port_addresses: Vec::new(),
             retry_at: None,
+            health_check_failed: settings.health_check_failed,
             starved: false,
             next_token: WAKER.0 + 1,
             answers: Answers {
@@ -220,6 +226,7 @@ struct Server {
     node_port_addresses: Vec<IpAddr>,
     /// When to try again what failed.
     retry_at: Option<Instant>,
+    health_check_failed: HealthCheckFailed,
     /// Accepting has failed, and nothing has been accepted since.
     starved: bool,
     next_token: usize,
@@ -331,6 +338,11 @@ impl Server {
             Token(*next)
         };
         let failures = self.listeners.open(self.poll.registry(), token);
+        for ((role, address), error) in &failures {
+            if let Role::HealthCheck(service, _) = role {
+                (self.health_check_failed)(service, *address, error);
+            }
+        }
         if self.listeners.has_failed() {
             self.retry_at.get_or_insert(now + RETRY);
         }
