@@ -59,6 +59,8 @@ pub struct Shared {
     mailboxes: Box<[Mailbox]>,
     own: RwLock<OwnSockets>,
     idle: (Mutex<()>, Condvar),
+    /// Somebody waits on `idle`: else the end of a session need not ask the kernel to wake anybody.
+    is_awaited: AtomicBool,
     /// When files last ran out, from when that is said until it is said to be over.
     shortage: Mutex<Option<Instant>>,
     is_short: AtomicBool,
@@ -79,6 +81,7 @@ impl Shared {
             mailboxes: mailboxes.collect(),
             own: RwLock::default(),
             idle: Default::default(),
+            is_awaited: AtomicBool::new(false),
             shortage: Mutex::default(),
             is_short: AtomicBool::new(false),
         }
@@ -137,8 +140,9 @@ impl Shared {
         let Some(mailbox) = self.mailboxes.get(worker) else {
             return;
         };
-        // The lock makes the waiter see either this count or the notification.
-        if mailbox.load.0.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // Either the waiter sees this count or this sees the waiter: each writes first, then reads, in one order for all.
+        let last = mailbox.load.0.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && self.is_awaited.load(Ordering::SeqCst) {
             drop(lock(&self.idle.0));
             self.idle.1.notify_all();
         }
@@ -157,7 +161,7 @@ impl Shared {
 
     /// Sessions of all workers.
     pub fn active(&self) -> usize {
-        let load = |m: &Mailbox| m.load.0.load(Ordering::Acquire);
+        let load = |m: &Mailbox| m.load.0.load(Ordering::SeqCst);
         self.mailboxes.iter().map(load).sum()
     }
 
@@ -184,6 +188,7 @@ impl Shared {
     /// Waits until no worker has a session; false at the deadline.
     pub fn wait_idle(&self, deadline: Instant) -> bool {
         let mut guard = lock(&self.idle.0);
+        self.is_awaited.store(true, Ordering::SeqCst);
         while self.active() > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
