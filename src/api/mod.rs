@@ -22,6 +22,7 @@ pub mod machine;
 mod reflector;
 mod tls;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +122,15 @@ impl Access {
     /// The apiserver's base URL, for messages.
     pub fn server(&self) -> &str {
         &self.config.server
+    }
+
+    /// The apiserver's address, if its URL has one and not a name.
+    pub fn server_ip(&self) -> Option<IpAddr> {
+        let authority = self.requests.host();
+        let host = authority
+            .rsplit_once(':')
+            .map_or(authority, |(host, _)| host);
+        host.trim_matches(['[', ']']).parse().ok()
     }
 
     /// What has been asked so far (`rest_client_requests_total`).

@@ -17,7 +17,7 @@ use super::{config_file, notify, process, settings, signals};
 use crate::api::{Access, AccessOptions};
 use crate::control::ControlServer;
 use crate::options::Options;
-use crate::portal::Portal;
+use crate::portal::{Portal, Protected};
 use crate::proxier::{self, Proxier};
 use crate::routing::Table;
 
@@ -78,6 +78,7 @@ impl Daemon {
             env!("CARGO_PKG_VERSION"),
             portal.kind()
         );
+        portal.protect(protected(options, access.as_ref()));
         let table = Table::new(settings::of(options, &node_name, portal.kind())?);
         let feeds = Feeds::start(options, access.as_ref(), &node_name)?;
         let (stop, stopped) = bounded(0);
@@ -180,6 +181,15 @@ fn access(options: &Options) -> Result<Option<Access>, Error> {
         master: options.master.clone(),
     };
     Ok(Some(Access::load(&access)?))
+}
+
+/// What must not be captured whole where the kernel cannot route by port: the way to the apiserver, and the pods.
+fn protected(options: &Options, access: Option<&Access>) -> Protected {
+    let server = access.and_then(Access::server_ip);
+    Protected {
+        addresses: Arc::new(server.into_iter().collect()),
+        nets: options.cluster_cidr.clone(),
+    }
 }
 
 fn start_proxier(options: &Options) -> Result<Proxier, Error> {
