@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::Socket;
 
 use portico::portal::ledger::LINGER;
@@ -489,8 +490,11 @@ fn traces(node: &Namespace) -> String {
 fn nothing_is_left_behind() {
     let Some(net) = Net::new() else { return };
     let before = traces(&net.node);
-    for kind in [PortalKind::Netns, PortalKind::Host, PortalKind::None] {
+    for kind in [PortalKind::Auto, PortalKind::Host, PortalKind::None] {
         let node = Node::open(&net.node, kind).unwrap();
+        if kind == PortalKind::Auto {
+            assert_eq!(node.call(|p| p.kind()), PortalKind::Netns);
+        }
         let captures = [
             address("10.96.0.1"),
             address("fd96::1"),
@@ -665,6 +669,25 @@ fn five_thousand_virtual_ips() {
         assert_eq!(refused, 0);
         println!("5000 {family} addresses: routed in {added:?}, let go in {removed:?}");
     }
+    let specs: Vec<BindSpec> = (0..5000u32)
+        .map(|n| BindSpec {
+            key: BindKey {
+                scope: Scope::Portal,
+                addr: SocketAddr::new(v4(n), 80),
+                protocol: [Protocol::Tcp, Protocol::Udp][n as usize % 2],
+            },
+            allow: None,
+        })
+        .collect();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard), hard).unwrap();
+    let (bound, took) = node.call(move |p| {
+        let start = Instant::now();
+        let bound = p.bind(&specs).iter().filter(|made| made.is_ok()).count();
+        (bound, start.elapsed())
+    });
+    assert_eq!(bound, 5000);
+    println!("5000 sockets: made in {took:?}");
     // All but the two that are always there.
     let left = net.node.ip("route show proto 112") + &net.node.ip("-6 route show proto 112");
     assert_eq!(left.lines().count(), 2, "{left}");

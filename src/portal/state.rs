@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::fabric::{Fabric, Restored};
 use super::ledger::{Ledger, Object, Op};
-use super::netlink::{Change, Netlink, Via};
+use super::netlink::{Change, Link, Netlink, Via};
 use super::{Error, Protected};
 use crate::types::{Capture, IpFamily};
 
@@ -33,7 +33,7 @@ impl State {
     ) -> Vec<(Capture, Error)> {
         let (mut accepted, mut refused) = (Vec::new(), Vec::new());
         if !add.is_empty() {
-            let surroundings = Surroundings::of(self);
+            let surroundings = Surroundings::of(self, add);
             for capture in add {
                 match self.refusal(capture, &surroundings) {
                     None => accepted.push(*capture),
@@ -57,11 +57,7 @@ impl State {
 
     /// Why a capture cannot be, if so.
     fn refusal(&self, capture: &Capture, around: &Surroundings) -> Option<Error> {
-        let ip = match capture {
-            Capture::Address(ip) => *ip,
-            Capture::Port(addr, _) => addr.ip(),
-            Capture::Range(net) => net.addr(),
-        };
+        let ip = ip_of(capture);
         let Some(routed) = &self.routed else {
             let here = matches!(capture, Capture::Range(_)) || around.local.contains_key(&ip);
             return (!here).then_some(Error::NotLocal(ip));
@@ -72,8 +68,8 @@ impl State {
         if matches!(capture, Capture::Range(_)) {
             return None;
         }
-        if let Some(link) = around.local.get(&ip) {
-            let link = link.clone();
+        if let Some(index) = around.local.get(&ip) {
+            let link = around.name(*index);
             return Some(Error::AlreadyLocal { ip, link });
         }
         let whole = matches!(capture, Capture::Port(..)) && !routed.fabric.policy;
@@ -124,7 +120,12 @@ impl Routed {
                 .into_iter()
                 .find_map(|object| Some((object, failed.get(&object)?)))?;
             Some(Error::Kernel {
-                what: format!("add {object}"),
+                what: match error.kind() {
+                    std::io::ErrorKind::AlreadyExists => {
+                        format!("add {object}, for there is one that is not ours")
+                    }
+                    _ => format!("add {object}"),
+                },
                 error: match error.raw_os_error() {
                     Some(code) => std::io::Error::from_raw_os_error(code),
                     None => error.kind().into(),
@@ -136,30 +137,38 @@ impl Routed {
     }
 }
 
+fn ip_of(capture: &Capture) -> IpAddr {
+    match capture {
+        Capture::Address(ip) => *ip,
+        Capture::Port(addr, _) => addr.ip(),
+        Capture::Range(net) => net.addr(),
+    }
+}
+
 /// What else an address may be, read once for each change.
+#[derive(Default)]
 struct Surroundings {
     /// The host's addresses, and the links that have them.
-    local: HashMap<IpAddr, String>,
+    local: HashMap<IpAddr, u32>,
+    /// Read only if there is a conflict to report.
+    links: Vec<Link>,
     /// Read only where a whole address may have to be captured for one port.
     gateways: HashSet<IpAddr>,
     subnets: Vec<IpNet>,
 }
 
 impl Surroundings {
-    fn of(state: &mut State) -> Self {
+    fn of(state: &mut State, add: &[Capture]) -> Self {
         let host = &mut state.host;
         // Unreadable is as good as empty: capturing then fails, or succeeds, in the kernel.
         let addresses = host.addresses().unwrap_or_default();
-        let links = host.links().unwrap_or_default();
-        let name = |index: u32| {
-            let link = links.iter().find(|link| link.index == index);
-            link.map_or_else(|| format!("link {index}"), |link| link.name.clone())
-        };
         let mut around = Self {
-            local: addresses.iter().map(|a| (a.ip, name(a.link))).collect(),
-            gateways: HashSet::new(),
-            subnets: Vec::new(),
+            local: addresses.iter().map(|a| (a.ip, a.link)).collect(),
+            ..Self::default()
         };
+        if add.iter().any(|c| around.local.contains_key(&ip_of(c))) {
+            around.links = host.links().unwrap_or_default();
+        }
         let policy = state.routed.as_ref().is_none_or(|r| r.fabric.policy);
         if !policy {
             let routes = IpFamily::ALL
@@ -170,12 +179,17 @@ impl Surroundings {
                     Via::Gateway(gateway, _) => {
                         around.gateways.insert(gateway);
                     }
-                    Via::Other => around.subnets.push(route.net),
-                    Via::Local(_) | Via::Blackhole => {}
+                    Via::Other if route.net.prefix_len() > 0 => around.subnets.push(route.net),
+                    Via::Other | Via::Local(_) | Via::Blackhole => {}
                 }
             }
         }
         around
+    }
+
+    fn name(&self, index: u32) -> String {
+        let link = self.links.iter().find(|link| link.index == index);
+        link.map_or_else(|| format!("link {index}"), |link| link.name.clone())
     }
 
     fn protects(&self, ip: IpAddr, protected: &Protected) -> Option<&'static str> {
@@ -190,6 +204,45 @@ impl Surroundings {
             Some("the apiserver's address or an endpoint's")
         } else {
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_not_be_captured_whole() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let around = Surroundings {
+            gateways: [ip("192.0.2.1"), ip("fe80::1")].into(),
+            subnets: vec!["192.0.2.0/24".parse().unwrap()],
+            ..Surroundings::default()
+        };
+        let protected = Protected {
+            addresses: std::sync::Arc::new([ip("203.0.113.7")].into()),
+            nets: vec!["10.244.0.0/16".parse().unwrap()],
+        };
+        for (address, expected) in [
+            ("192.0.2.1", Some("a gateway of this host")),
+            (
+                "192.0.2.9",
+                Some("inside a subnet that this host is connected to"),
+            ),
+            ("10.244.3.4", Some("inside the pod network")),
+            (
+                "203.0.113.7",
+                Some("the apiserver's address or an endpoint's"),
+            ),
+            ("203.0.113.8", None),
+            ("fd00::1", None),
+        ] {
+            assert_eq!(
+                around.protects(ip(address), &protected),
+                expected,
+                "{address}"
+            );
         }
     }
 }

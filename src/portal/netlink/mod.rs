@@ -4,6 +4,7 @@
 
 mod message;
 mod monitor;
+mod read;
 
 use std::io;
 

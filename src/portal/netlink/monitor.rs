@@ -10,7 +10,7 @@ use netlink_packet_route::link::LinkFlags;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use socket2::SockRef;
 
-use super::message::read_address;
+use super::read::read_address;
 use super::{ANSWER_SIZE, messages};
 use crate::portal::filter;
 
