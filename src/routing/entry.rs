@@ -290,11 +290,11 @@ impl<'a> Derive<'a> {
             .iter()
             .map(|ip| (FrontendKind::LoadBalancerIp, *ip));
         let mut addresses = vec![(FrontendKind::ClusterIp, cluster_ip)];
-        for (kind, ip) in external.chain(balancer) {
-            if IpFamily::of(ip) == family && !addresses.contains(&(kind, ip)) {
-                addresses.push((kind, ip));
-            }
-        }
+        let mut seen = HashSet::new();
+        let of_family = external
+            .chain(balancer)
+            .filter(|(_, ip)| IpFamily::of(*ip) == family);
+        addresses.extend(of_family.filter(|address| seen.insert(*address)));
         addresses.retain(|(kind, ip)| match Refusal::of(*ip, family) {
             None | Some(Refusal::LinkLocal) => true,
             Some(refusal) => {

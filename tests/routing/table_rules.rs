@@ -334,9 +334,7 @@ fn an_oversized_service_takes_no_more_than_its_share() {
         web.external_ips = external.collect();
     });
     let table = world.table(&settings());
-    assert!(
-        (16_000..17_000).contains(&table.bindings().count()) || table.captures().count() > 16_000
-    );
+    assert!(table.captures().count() < 17_000);
     assert_eq!(
         verdict(&table, "10.0.0.9", "172.30.0.1:80"),
         Verdict::Endpoints
