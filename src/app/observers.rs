@@ -59,6 +59,7 @@ impl Observers {
     pub(super) fn synced(
         &mut self,
         world: &World,
+        table: &Table,
         changes: &Changes,
         health_checks: Vec<(NamespacedName, Option<HealthCheck>)>,
         listeners: &Listeners,
@@ -68,6 +69,8 @@ impl Observers {
         self.metrics.synced(began.elapsed(), now.wall);
         let (open, failed) = (listeners.open_count(), listeners.failures().count());
         self.metrics.listeners(open, failed);
+        let (internal, external) = table.no_local_endpoints();
+        self.metrics.no_local_endpoints(internal, external);
         for family in IpFamily::ALL {
             self.health().updated(family, now);
         }

@@ -181,8 +181,14 @@ impl Sync {
         if changes.everything {
             self.observers.node_port_addresses(&self.table);
         }
-        self.observers
-            .synced(&self.world, &changes, health_checks, &self.listeners, now);
+        self.observers.synced(
+            &self.world,
+            &self.table,
+            &changes,
+            health_checks,
+            &self.listeners,
+            now,
+        );
     }
 
     fn answer_questions(&self) {

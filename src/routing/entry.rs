@@ -11,7 +11,7 @@ use super::context::Context;
 use super::policy::{Policies, is_external_local};
 use super::{
     Balancer, BindKey, Capture, Frontend, FrontendKind, HealthCheck, Route, Scope, Settings,
-    SourcePolicy, VirtualIps,
+    SourcePolicy, Target, VirtualIps,
 };
 use crate::types::{
     IpFamily, Protocol, Service, ServicePort, ServicePortName, ServiceType, Slices,
@@ -76,6 +76,21 @@ pub(super) struct PortEntry {
     /// A usable endpoint exists somewhere in the cluster.
     pub(super) has_any: bool,
     pub(super) frontends: Box<[Placement]>,
+}
+
+impl PortEntry {
+    /// Policy Local finds no endpoint on this node, though there are some elsewhere: for traffic from inside the cluster,
+    /// and from outside.
+    pub(super) fn lacks_local(&self) -> (bool, bool) {
+        let lacks = self.has_any && self.route.local.is_empty();
+        let wants = |internal: bool| {
+            self.frontends.iter().any(|Placement { frontend, .. }| {
+                frontend.policy.target == Target::Local
+                    && (frontend.kind == FrontendKind::ClusterIp) == internal
+            })
+        };
+        (lacks && wants(true), lacks && wants(false))
+    }
 }
 
 /// One address and port by which a ServicePort is reached.
@@ -159,6 +174,15 @@ impl Entry {
         }
         entry.problems = problems.finish();
         entry
+    }
+
+    /// How many ports want an endpoint on this node in vain, by policy: internal, external.
+    pub(super) fn no_local_endpoints(&self) -> (usize, usize) {
+        let lacking = |pick: fn((bool, bool)) -> bool| {
+            let ports = self.ports.iter();
+            ports.filter(|port| pick(port.lacks_local())).count()
+        };
+        (lacking(|both| both.0), lacking(|both| both.1))
     }
 
     /// The same port of the same family; `at` is where it probably stands.

@@ -17,6 +17,8 @@ pub struct Table {
     pub(super) context: Context,
     pub(super) entries: HashMap<NamespacedName, Entry>,
     pub(super) index: Index,
+    /// Sums over all entries: internal, external.
+    no_local_endpoints: (usize, usize),
 }
 
 impl Table {
@@ -27,6 +29,7 @@ impl Table {
             context: Context::default(),
             entries: HashMap::new(),
             index: Index::default(),
+            no_local_endpoints: (0, 0),
         }
     }
 
@@ -95,6 +98,13 @@ impl Table {
             self.index.withdraw(old, &mut change.journal);
         }
         change.count(name, old.as_ref(), new.as_ref());
+        let lacking =
+            |entry: Option<&Entry>| entry.map(Entry::no_local_endpoints).unwrap_or_default();
+        let (before, after) = (lacking(old.as_ref()), lacking(new.as_ref()));
+        self.no_local_endpoints.0 += after.0;
+        self.no_local_endpoints.0 -= before.0;
+        self.no_local_endpoints.1 += after.1;
+        self.no_local_endpoints.1 -= before.1;
         if let Some(new) = new {
             self.entries.insert(name.clone(), new);
         }
@@ -116,6 +126,12 @@ impl Table {
             .values()
             .flat_map(|entry| &entry.ports)
             .map(|port| &port.route)
+    }
+
+    /// How many ServicePorts, each family by itself, have policy Local and endpoints, but none on this node: by their
+    /// internal and by their external policy (kube-proxy's `sync_proxy_rules_no_local_endpoints_total`).
+    pub fn no_local_endpoints(&self) -> (usize, usize) {
+        self.no_local_endpoints
     }
 
     /// Everything that is wrong now, sorted.

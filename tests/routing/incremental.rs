@@ -110,6 +110,7 @@ fn updates_lead_to_the_state_that_a_rebuild_makes() {
             let mut other = Table::new(case.settings.clone());
             fresh.apply(world.feed(|inputs| other.rebuild(inputs)));
             assert_eq!(replay, fresh);
+            assert_eq!(table.no_local_endpoints(), other.no_local_endpoints());
         }
         let nothing = world.feed(|inputs| table.rebuild(inputs));
         assert!(nothing.is_empty(), "{nothing:?}");

@@ -403,6 +403,53 @@ fn health_checks_count_distinct_ready_addresses_of_our_node() {
 }
 
 #[test]
+fn ports_that_want_a_local_endpoint_in_vain_are_counted_by_policy() {
+    let mut world = world();
+    let local = |web: &mut Service| {
+        web.kind = ServiceType::NodePort;
+        web.internal_traffic_policy = TrafficPolicy::Local;
+        web.external_traffic_policy = TrafficPolicy::Local;
+        for port in &mut web.ports {
+            port.node_port = 30080;
+        }
+    };
+    add_web(&mut world, "ns/web", "172.30.0.1", local);
+    add_web(&mut world, "ns/inside", "172.30.0.2", |inside| {
+        inside.internal_traffic_policy = TrafficPolicy::Local;
+        // Nothing from outside reaches it: the policy has no effect.
+        inside.external_traffic_policy = TrafficPolicy::Local;
+    });
+    add_web(&mut world, "ns/anywhere", "172.30.0.3", |_| ());
+    let mut table = world.table(&settings());
+    let mut placed = |service: &str, node: Option<&str>| {
+        let endpoints = node.map(|node| endpoint("10.0.0.1", Some(node)));
+        let endpoints = endpoints.into_iter().collect();
+        let slices = vec![slice(
+            service,
+            1,
+            IpFamily::V4,
+            &[("", TCP, 8080)],
+            endpoints,
+        )];
+        world.set_slices(&name(service), slices);
+        world.feed(|inputs| table.update(inputs, [name(service)].iter()));
+        table.no_local_endpoints()
+    };
+    for service in ["ns/web", "ns/inside", "ns/anywhere"] {
+        assert_eq!(placed(service, None), (0, 0), "no endpoint anywhere");
+    }
+    assert_eq!(placed("ns/anywhere", Some("n2")), (0, 0));
+    assert_eq!(placed("ns/inside", Some("n2")), (1, 0));
+    assert_eq!(placed("ns/web", Some("n2")), (2, 1));
+    assert_eq!(placed("ns/inside", Some("us")), (1, 1));
+    assert_eq!(placed("ns/web", None), (0, 0));
+    assert_eq!(placed("ns/web", Some("n2")), (1, 1));
+    world.services.clear();
+    world.feed(|inputs| table.rebuild(inputs));
+    assert_eq!(table.no_local_endpoints(), (0, 0));
+}
+
+#[test]
 fn silence_and_the_short_cut_are_filters_on_the_listener() {
     let mut world = world();
     let local = |web: &mut Service| {
