@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
@@ -17,6 +18,7 @@ const TOKEN_AGE: Duration = Duration::from_secs(50);
 /// The bytes that TLS is configured from; another value means another configuration.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct TlsFiles {
+    tls: bool,
     ca: Option<Vec<u8>>,
     client: Option<(Vec<u8>, Vec<u8>)>,
 }
@@ -24,6 +26,7 @@ pub(super) struct TlsFiles {
 impl TlsFiles {
     pub fn read(config: &Config) -> Result<Self, Error> {
         Ok(Self {
+            tls: config.server.starts_with("https:"),
             ca: config.ca.as_ref().map(read).transpose()?,
             client: match &config.client {
                 Some((cert, key)) => Some((read(cert)?, read(key)?)),
@@ -35,8 +38,9 @@ impl TlsFiles {
     /// ureq's configuration from them.
     pub fn configure(&self, insecure: bool) -> Result<TlsConfig, Error> {
         let roots = match &self.ca {
-            None => RootCerts::WebPki,
-            Some(pem) => RootCerts::new_with_certs(&certificates(pem, "certificate-authority")?),
+            Some(pem) => certificates(pem, "certificate-authority")?,
+            None if self.tls && !insecure => system_roots()?,
+            None => Vec::new(),
         };
         let client = match &self.client {
             None => None,
@@ -49,10 +53,37 @@ impl TlsFiles {
             }
         };
         Ok(TlsConfig::builder()
-            .root_certs(roots)
+            .unversioned_rustls_crypto_provider(provider())
+            .root_certs(RootCerts::new_with_certs(&roots))
             .client_cert(client)
             .disable_verification(insecure)
             .build())
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Where distributions keep the certificates that the machine trusts (the list is Go's).
+const SYSTEM_ROOTS: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Without a certificate-authority the machine's own ones count, as with client-go.
+fn system_roots() -> Result<Vec<Certificate<'static>>, Error> {
+    let file = std::env::var("SSL_CERT_FILE").ok();
+    let mut files = file.iter().map(String::as_str).chain(SYSTEM_ROOTS);
+    match files.find_map(|path| Some((path, fs::read(path).ok()?))) {
+        Some((path, pem)) => certificates(&pem, path),
+        None => Err(Error::config(
+            "the kubeconfig has no certificate-authority, and this machine has no certificates of its own",
+        )),
     }
 }
 
@@ -88,8 +119,7 @@ fn check_client(cert: &[u8], key: &[u8]) -> Result<(), Error> {
     let chain = CertificateDer::pem_slice_iter(cert)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Error::config(format_args!("client-certificate: {error}")))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::ClientConfig::builder_with_provider(provider)
+    rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map(|builder| builder.with_root_certificates(rustls::RootCertStore::empty()))
         .and_then(|builder| builder.with_client_auth_cert(chain, key))
@@ -158,6 +188,7 @@ mod tests {
     fn bad_certificates_are_errors_and_no_panic() {
         let files = |ca: &str, client: Option<(&str, &str)>| {
             let files = TlsFiles {
+                tls: false,
                 ca: (!ca.is_empty()).then(|| ca.as_bytes().to_vec()),
                 client: client.map(|(cert, key)| (cert.into(), key.into())),
             };
