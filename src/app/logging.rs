@@ -16,6 +16,18 @@ fn level(verbosity: u8) -> LevelFilter {
 
 /// Starts logging. Under journald (`JOURNAL_STREAM`) lines carry no timestamp: the journal has its own.
 pub(super) fn init(verbosity: u8) {
+    start(level(verbosity));
+}
+
+/// The same for commands whose answer is on standard output: without `-v` only what is wrong is said.
+pub(super) fn init_command(verbosity: u8) {
+    start(match verbosity {
+        0 => LevelFilter::Warn,
+        1.. => level(verbosity),
+    });
+}
+
+fn start(level: LevelFilter) {
     let mut config = ConfigBuilder::new();
     config
         .set_target_level(LevelFilter::Off)
@@ -28,5 +40,5 @@ pub(super) fn init(verbosity: u8) {
         None => config.set_time_format_rfc3339(),
     };
     // A second call is a test's; the first logger stays.
-    let _ = WriteLogger::init(level(verbosity), config.build(), io::stderr());
+    let _ = WriteLogger::init(level, config.build(), io::stderr());
 }

@@ -53,7 +53,7 @@ fn execute(Parsed { command, warnings }: Parsed) -> Result<ExitCode, Error> {
             daemon::run(*options)?;
         }
         Command::Check(options) => {
-            logging::init(options.logging.verbosity);
+            logging::init_command(options.logging.verbosity);
             warn(&warnings);
             let report = portal::check::check(portal_kind(options.portal));
             print(&report.to_string())?;
@@ -64,22 +64,22 @@ fn execute(Parsed { command, warnings }: Parsed) -> Result<ExitCode, Error> {
             });
         }
         Command::Explain(request) => {
-            logging::init(request.options.logging.verbosity);
+            logging::init_command(request.options.logging.verbosity);
             warn(&warnings);
             print(&explain::run(*request)?)?;
         }
         Command::Cleanup(logging) => {
-            logging::init(logging.verbosity);
+            logging::init_command(logging.verbosity);
             warn(&warnings);
             print(&format!("{}\n", portal::cleanup()?))?;
         }
         Command::WriteConfig { path, yaml } => {
-            logging::init(0);
+            logging::init_command(0);
             warn(&warnings);
             fs::write(&path, yaml).map_err(|error| Error::file("cannot write", &path, error))?;
         }
         Command::InitOnly => {
-            logging::init(0);
+            logging::init_command(0);
             warn(&warnings);
         }
         Command::Print(text) => print(&text)?,
