@@ -14,4 +14,5 @@ mod pipeline;
 mod portal;
 mod proxier;
 mod routing;
+mod serving;
 mod tidy;

@@ -1,5 +1,6 @@
 //! The program under test, run in a network namespace.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -24,11 +25,17 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it in a namespace, with a name for its node and without the servers that tests in one namespace would share.
     pub fn start(node: &Namespace, args: &[&str]) -> Self {
+        Self::start_with(node, args, &[])
+    }
+
+    /// The same with these in its environment.
+    pub fn start_with(node: &Namespace, args: &[&str], env: &[(&str, &OsStr)]) -> Self {
         let common = ["--hostname-override", "node-1", "--control-socket="];
         Self::spawn(
             node.command(env!("CARGO_BIN_EXE_portico"))
                 .args(common)
-                .args(args),
+                .args(args)
+                .envs(env.iter().copied()),
         )
     }
 

@@ -1,0 +1,357 @@
+//! The real program as its surroundings see it: probes, scrapes, health check node ports, the service manager, its end.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::util::apiserver::{ApiServer, Fault, Release};
+use crate::util::daemon::{Daemon, SOON};
+use crate::util::netns::{Namespace, Net};
+use crate::util::{Folder, eventually};
+
+const VIP: &str = "10.96.0.10:80";
+const HEALTHZ: &str = "127.0.0.1:10256";
+const METRICS: &str = "127.0.0.1:10249";
+const HEALTH_CHECK: &str = "127.0.0.1:32000";
+
+/// A Service of type LoadBalancer with externalTrafficPolicy Local, and its one endpoint, which echoes.
+struct Cluster {
+    net: Net,
+    api: ApiServer,
+}
+
+impl Cluster {
+    fn new() -> Option<Self> {
+        let net = Net::new()?;
+        let api = net
+            .node
+            .run(|| ApiServer::start_at("127.0.0.1:0", Release::V1_36))
+            .expect("loopback has a free port");
+        // Longer than any test takes.
+        api.set_bookmark_interval(Duration::from_secs(3600));
+        api.put(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {
+                "type": "LoadBalancer", "clusterIP": "10.96.0.10", "externalTrafficPolicy": "Local",
+                "healthCheckNodePort": 32000,
+                "ports": [{"name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080}],
+            },
+        }));
+        let cluster = Self { net, api };
+        cluster.endpoint_on("node-1");
+        cluster.node(json!({}));
+        echo(&cluster.net.backend);
+        Some(cluster)
+    }
+
+    fn endpoint_on(&self, node: &str) {
+        self.api.put(json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "web-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
+            "endpoints": [{"addresses": [Net::BACKEND], "nodeName": node}],
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        }));
+    }
+
+    fn node(&self, spec: Value) {
+        self.api.put(json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}, "spec": spec,
+            "status": {"addresses": [{"type": "InternalIP", "address": Net::NODE}]},
+        }));
+    }
+
+    /// Starts the program and waits until it serves.
+    fn portico(&self, args: &[&str]) -> Daemon {
+        let url = self.api.url();
+        let mut all = vec!["--master", &url];
+        all.extend(args);
+        let portico = Daemon::start(&self.net.node, &all);
+        portico.wait_for("listeners open");
+        portico
+    }
+
+    fn get(&self, address: &str, path: &str) -> std::io::Result<(u16, String)> {
+        let mut stream = connect(&self.net.node, address)?;
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let (head, body) = text
+            .split_once("\r\n\r\n")
+            .ok_or(ErrorKind::UnexpectedEof)?;
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        Ok((code.ok_or(ErrorKind::InvalidData)?, body.to_owned()))
+    }
+
+    #[track_caller]
+    fn becomes(&self, address: &str, path: &str, expect: u16) {
+        eventually(SOON, &format!("{address}{path} says {expect}"), || {
+            let (code, _) = self.get(address, path).ok()?;
+            (code == expect).then_some(())
+        });
+    }
+
+    /// The value of a series in the metrics.
+    fn metric(&self, series: &str) -> Option<f64> {
+        let (_, text) = self.get(METRICS, "/metrics").ok()?;
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(series));
+        values.next()?.trim().parse().ok()
+    }
+}
+
+/// 10.92.0.2:8080 sends back what it gets.
+fn echo(namespace: &Namespace) {
+    let listener = namespace
+        .run(|| TcpListener::bind((Net::BACKEND, 8080)))
+        .expect("the address is there");
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            thread::spawn(move || std::io::copy(&mut &client, &mut &client));
+        }
+    });
+}
+
+fn connect(from: &Namespace, to: &str) -> std::io::Result<TcpStream> {
+    let to: SocketAddr = to.parse().expect("an address");
+    let stream = from.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(2)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Ok(stream)
+}
+
+fn exchange(stream: &mut TcpStream, text: &str) -> std::io::Result<()> {
+    stream.write_all(text.as_bytes())?;
+    let mut answer = vec![0; text.len()];
+    stream.read_exact(&mut answer)?;
+    assert_eq!(answer, text.as_bytes());
+    Ok(())
+}
+
+/// A connection that is known to have reached the backend.
+fn live_connection(cluster: &Cluster) -> TcpStream {
+    let mut stream = connect(&cluster.net.client, VIP).expect("the Service is served");
+    exchange(&mut stream, "hello").expect("the backend answers");
+    stream
+}
+
+#[test]
+fn metrics_count_what_a_service_carries() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let _portico = cluster.portico(&[]);
+    let mode = cluster.get(METRICS, "/proxyMode").unwrap();
+    assert_eq!(mode, (200, "userspace".to_owned()));
+    let (code, configz) = cluster.get(METRICS, "/configz").unwrap();
+    let configz: Value = serde_json::from_str(&configz).expect("JSON");
+    assert_eq!(code, 200);
+    assert!(configz["kubeproxy.config.k8s.io"].is_object(), "{configz}");
+
+    let labels = r#"{namespace="shop",service="web",port="http",protocol="TCP",ip_family="IPv4"}"#;
+    let series = |name: &str| format!("portico_service_{name}{labels}");
+    let read = |name: &str| cluster.metric(&series(name));
+    assert_eq!(read("connections_total"), Some(0.0));
+    for _ in 0..3 {
+        live_connection(&cluster);
+    }
+    eventually(SOON, "three connections, counted and ended", || {
+        let counted = [
+            "connections_total",
+            "connections_active",
+            "received_bytes_total",
+            "sent_bytes_total",
+        ];
+        (counted.map(read) == [3.0, 0.0, 15.0, 15.0].map(Some)).then_some(())
+    });
+
+    let no_local = |policy: &str| {
+        let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
+        cluster.metric(&format!("{name}{{traffic_policy=\"{policy}\"}}"))
+    };
+    assert_eq!(no_local("external"), Some(0.0));
+    cluster.endpoint_on("node-2");
+    eventually(SOON, "the only endpoint is elsewhere", || {
+        (no_local("external") == Some(1.0)).then_some(())
+    });
+    assert_eq!(no_local("internal"), Some(0.0));
+    promtool_approves(&cluster.get(METRICS, "/metrics").unwrap().1);
+}
+
+/// Prometheus' own judgement of the format, where it is installed.
+fn promtool_approves(text: &str) {
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = promtool else {
+        eprintln!("left out: no promtool");
+        return;
+    };
+    let mut stdin = promtool.stdin.take().expect("it is piped");
+    stdin.write_all(text.as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = promtool.wait_with_output().expect("it ends");
+    // 3: it only has wishes about names, which are kube-proxy's.
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{said}");
+}
+
+#[test]
+fn health_check_node_ports_follow_local_endpoints() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let _portico = cluster.portico(&[]);
+    cluster.becomes(HEALTH_CHECK, "/", 200);
+    cluster.endpoint_on("node-2");
+    cluster.becomes(HEALTH_CHECK, "/", 503);
+    cluster.endpoint_on("node-1");
+    cluster.becomes(HEALTH_CHECK, "/", 200);
+    cluster.api.delete("services", "shop", "web");
+    eventually(SOON, "the port is closed", || {
+        let asked = cluster.get(HEALTH_CHECK, "/");
+        matches!(asked, Err(error) if error.kind() == ErrorKind::ConnectionRefused).then_some(())
+    });
+}
+
+#[test]
+fn a_node_about_to_be_deleted_fails_healthz_and_not_livez() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let _portico = cluster.portico(&[]);
+    cluster.becomes(HEALTHZ, "/healthz", 200);
+    cluster.node(
+        json!({"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}),
+    );
+    cluster.becomes(HEALTHZ, "/healthz", 503);
+    assert_eq!(cluster.get(HEALTHZ, "/livez").unwrap().0, 200);
+    cluster.node(json!({}));
+    cluster.becomes(HEALTHZ, "/healthz", 200);
+}
+
+#[test]
+fn another_configuration_ends_the_process_with_status_1() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let folder = Folder::new();
+    let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nhostnameOverride: node-1\n";
+    let path = folder.write("config.yaml", text);
+    let mut portico = cluster.portico(&["--config", path.to_str().expect("UTF-8")]);
+    folder.write("config.yaml", &format!("{text}mode: iptables\n"));
+    assert_eq!(portico.wait().code(), Some(1), "{}", portico.log());
+}
+
+#[test]
+fn a_stop_lets_live_connections_finish() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let mut portico = cluster.portico(&["--drain-timeout", "10m"]);
+    let mut stream = live_connection(&cluster);
+    portico.signal(Signal::SIGTERM);
+    portico.wait_for("a second signal ends this");
+    exchange(&mut stream, "still here").expect("the connection lives");
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the end is passed on");
+    drop(stream);
+    assert!(portico.wait().success(), "{}", portico.log());
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let mut portico = cluster.portico(&["--drain-timeout", "10m"]);
+    let mut stream = live_connection(&cluster);
+    portico.signal(Signal::SIGTERM);
+    portico.wait_for("a second signal ends this");
+    assert!(portico.stop().success(), "{}", portico.log());
+    assert!(exchange(&mut stream, "gone").is_err());
+}
+
+#[test]
+fn the_service_manager_hears_ready_after_the_first_sync() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    for watch in [true, false, true, false] {
+        let fault = Fault::Status {
+            code: 500,
+            reason: "InternalError",
+            retry_after: None,
+        };
+        cluster.api.fault("endpointslices", watch, fault);
+    }
+    let folder = Folder::new();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a fresh path");
+    socket.set_nonblocking(true).unwrap();
+    let url = cluster.api.url();
+    let env = [("NOTIFY_SOCKET", path.as_os_str())];
+    let mut portico = Daemon::start_with(&cluster.net.node, &["--master", &url], &env);
+    let mut buffer = [0; 256];
+    let mut hear = || {
+        let length = socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    };
+    eventually(SOON, "slices refused", || {
+        (!cluster.api.requests_of("endpointslices").is_empty()).then_some(())
+    });
+    assert_eq!(hear(), None, "nothing is served yet");
+    let ready = eventually(SOON, "a message", &mut hear);
+    assert!(ready.lines().any(|line| line == "READY=1"), "{ready}");
+    live_connection(&cluster);
+    assert!(portico.stop().success());
+    let stopping = eventually(SOON, "a message", &mut hear);
+    assert!(stopping.contains("STOPPING=1"), "{stopping}");
+}
+
+#[test]
+fn nothing_happens_while_nothing_happens() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let portico = cluster.portico(&[]);
+    live_connection(&cluster);
+    // What the start leaves behind may take a moment, so there is more than one chance.
+    let mut woken = Vec::new();
+    for _ in 0..4 {
+        let before = switches(portico.pid());
+        thread::sleep(Duration::from_secs(5));
+        let after = switches(portico.pid());
+        woken = after
+            .into_iter()
+            .filter(|thread| !before.contains(thread))
+            .collect();
+        if woken.is_empty() {
+            return;
+        }
+    }
+    panic!("threads that woke up, and how often they have: {woken:?}");
+}
+
+/// Each thread's name and voluntary context switches.
+fn switches(pid: u32) -> Vec<(String, String)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let statuses = tasks
+        .flatten()
+        .map(|task| fs::read_to_string(task.path().join("status")));
+    statuses
+        .map_while(Result::ok)
+        .map(|status| {
+            let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+            let field = |name| field(name).unwrap_or_default().trim().to_owned();
+            (field("Name:"), field("voluntary_ctxt_switches:"))
+        })
+        .collect()
+}
