@@ -113,3 +113,61 @@ fn the_man_page_is_clean() {
     let found = String::from_utf8_lossy(&lint.stdout);
     assert!(lint.status.success() && found.is_empty(), "{found}");
 }
+
+/// Runs the program itself: its status, stdout, stderr.
+fn portico(args: &[&str]) -> (Option<i32>, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_portico"))
+        .args(args)
+        .output()
+        .expect("portico runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[test]
+fn exit_statuses_and_streams() {
+    let table: [(&[&str], i32, &str, &str); 7] = [
+        (&["--version"], 0, "portico ", ""),
+        (&["--help"], 0, "usage: portico", ""),
+        (&["explain", "--help"], 0, "usage: portico explain", ""),
+        (&["--no-such"], 2, "", "unknown flag --no-such"),
+        (&["serve"], 2, "", "unknown command"),
+        (&["explain", "--from=x", "--to=y"], 2, "", "--from"),
+        (&["--config=/no/such/file"], 1, "", "/no/such/file"),
+    ];
+    for (args, status, stdout, stderr) in table {
+        let found = portico(args);
+        assert_eq!(found.0, Some(status), "{args:?}: {found:?}");
+        assert!(found.1.contains(stdout), "{args:?}: {found:?}");
+        assert!(found.2.contains(stderr), "{args:?}: {found:?}");
+        assert_eq!(found.1.is_empty(), stdout.is_empty(), "{args:?}: {found:?}");
+        assert_eq!(found.2.is_empty(), stderr.is_empty(), "{args:?}: {found:?}");
+    }
+}
+
+#[test]
+fn the_configuration_that_is_written_starts_portico_again() {
+    let file = std::env::temp_dir().join(format!("portico-cli-{}.yaml", std::process::id()));
+    let path = file.to_str().expect("a plain path");
+    let write = format!("--write-config-to={path}");
+    let found = portico(&[
+        &write,
+        "--cluster-cidr=10.0.0.0/8",
+        "--healthz-bind-address=10.0.0.1",
+    ]);
+    assert_eq!(found.0, Some(0), "{found:?}");
+    let config = format!("--config={path}");
+    let found = portico(&[&config, "--init-only"]);
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    let _ = std::fs::remove_file(&file);
+    assert_eq!(found.0, Some(0), "{found:?}");
+    assert!(text.contains("clusterCIDR: \"10.0.0.0/8\""), "{text}");
+    assert!(
+        text.contains("healthzBindAddress: \"10.0.0.1:10256\""),
+        "{text}"
+    );
+}
