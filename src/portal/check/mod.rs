@@ -263,11 +263,11 @@ fn forwarding(families: [Option<bool>; 2]) -> Vec<Line> {
 
 fn rp_filter(all: u8) -> Line {
     match all {
-        1 => ok(
-            "net.ipv4.conf.all.rp_filter is strict: our link is set to loose, which overrides it"
-                .to_owned(),
-        ),
-        other => ok(format!("net.ipv4.conf.all.rp_filter is {other}")),
+        0 => ok("net.ipv4.conf.all.rp_filter is 0".to_owned()),
+        other => note(format!(
+            "net.ipv4.conf.all.rp_filter is {other}, also for our link: at externalIPs and load balancer IPs, UDP ports \
+             without endpoints are silent instead of refused; 0 leaves the choice to each link"
+        )),
     }
 }
 
