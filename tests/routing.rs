@@ -9,4 +9,4 @@ mod oracle;
 mod property;
 mod table_rules;
 mod topology_cases;
-mod world;
+pub mod world;

@@ -151,7 +151,7 @@ impl Namespace {
     }
 
     /// Makes `address` a permanent neighbour: IPv6 would take two seconds to find it on a link that is just up.
-    fn knows(&self, address: &str, link: &str, other: &Self, other_link: &str) {
+    pub fn knows(&self, address: &str, link: &str, other: &Self, other_link: &str) {
         let shown = other.ip(&format!("-o link show dev {other_link}"));
         let mac = shown
             .split_whitespace()
