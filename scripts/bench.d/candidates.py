@@ -8,9 +8,13 @@ import shutil
 import signal
 
 import lab as labs
+from cluster import Cluster
 from topology import PORTS, TARGETS
 
 NGINX_STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
+
+# Two instances on one file system: no control socket.
+QUIET = ["--control-socket", ""]
 
 # What each candidate is made of; everything else is needed by the workloads.
 PACKAGES = {
@@ -216,7 +220,7 @@ class PorticoHost(Spawned):
         # A file of its own: programs that run the same file share its pages, and each would be charged half of them.
         program = self.lab.folder / self.name
         shutil.copy(self.settings.portico, program)
-        return [program, "--portal", self.portal, "--manifests", manifest, "--hostname-override", "n1"]
+        return [program, "--portal", self.portal, "--manifests", manifest, "--hostname-override", "n1", *QUIET]
 
 
 class PorticoNetns(PorticoHost):
@@ -235,28 +239,30 @@ class KubeProxy(Spawned):
     # It asks for its Node object for half a minute.
     patience = 60
 
+    def __init__(self, topology, settings):
+        super().__init__(topology, settings)
+        self.cluster = Cluster(self.lab, settings.real_apiserver, settings.cluster, self.namespace.inside)
+
     def command(self):
         assets = pathlib.Path(os.environ.get("KUBE_ASSETS", "~/.cache/kube-assets")).expanduser()
-        config = self.settings.cluster / "admin.kubeconfig"
         return [
-            assets / "kube-proxy", "--kubeconfig", config, "--proxy-mode", "userspace", "--hostname-override", "n1",
-            "--feature-gates", "EndpointSliceProxying=false", "--conntrack-max-per-core", "0",
+            assets / "kube-proxy", "--kubeconfig", self.cluster.admin, "--proxy-mode", "userspace",
+            "--hostname-override", "n1", "--feature-gates", "EndpointSliceProxying=false", "--conntrack-max-per-core", "0",
         ]  # fmt: skip
 
     def prepare(self):
-        start_cluster(self.lab, self.namespace, self.settings.real_apiserver, self.settings.cluster)
+        self.cluster.up()
         objects = self.lab.file("services.json", json.dumps(manifests(self.node)))
-        config = self.settings.cluster / "admin.kubeconfig"
-        self.namespace.run("kubectl", "--kubeconfig", config, "apply", "--validate=false", "-f", objects)
+        self.namespace.run("kubectl", "--kubeconfig", self.cluster.admin, "apply", "--validate=false", "-f", objects)
         super().prepare()
 
     def spawn(self):
-        signal_cluster(self.settings.cluster, signal.SIGCONT)
+        self.cluster.signal(signal.SIGCONT)
         super().spawn()
 
     def wait(self):
         super().wait()
-        signal_cluster(self.settings.cluster, signal.SIGSTOP)
+        self.cluster.signal(signal.SIGSTOP)
         self.pause()
 
     def resume(self):
@@ -264,35 +270,6 @@ class KubeProxy(Spawned):
 
     def pause(self):
         self.process.send_signal(signal.SIGSTOP)
-
-
-def start_cluster(lab, namespace, programs, folder):
-    """Starts etcd and the apiserver of ../shared/real-apiserver inside a namespace, for the time of the run."""
-    if any(labs.alive(pid) for pid in cluster_pids(folder)):
-        raise labs.Failed(f"a cluster runs in {folder} already: stop it with {programs}/down {folder}, or name another folder")
-
-    def stop_cluster():
-        signal_cluster(folder, signal.SIGCONT)
-        labs.run(programs / "down", folder, check=False)
-
-    lab.closing(stop_cluster)
-    # Its children keep what they inherit: a pipe would be read for ever.
-    with open(lab.folder / "cluster.log", "wb") as log:
-        up = labs.sp.run(namespace.inside(programs / "up", folder), stdout=log, stderr=log, stdin=labs.sp.DEVNULL)
-    if up.returncode:
-        raise labs.Failed(f"{programs}/up {folder}: {lab.log('cluster')[-600:]}")
-
-
-def cluster_pids(folder):
-    """The processes of a cluster that `up` started."""
-    return [int(file.read_text()) for file in folder.glob("*.pid")]
-
-
-def signal_cluster(folder, number):
-    """Stops or continues a cluster's processes."""
-    for pid in cluster_pids(folder):
-        if labs.alive(pid):
-            os.kill(pid, number)
 
 
 def manifests(node):

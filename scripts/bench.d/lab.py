@@ -46,6 +46,16 @@ def alive(pid):
     return pathlib.Path(f"/proc/{pid}").exists()
 
 
+def enter_namespace():
+    """Runs this program again in a network namespace that has no name and goes when it ends."""
+    # exec keeps the process id: a program started by this one does not take itself to be inside.
+    if os.environ.get("PORTICO_INSIDE") != str(os.getpid()):
+        os.environ["PORTICO_INSIDE"] = str(os.getpid())
+        unshare = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
+        os.execvp("unshare", [*unshare, sys.executable, *sys.argv])
+    run("ip", "link", "set", "lo", "up")
+
+
 class Namespace:
     """A network namespace, by the name that `ip netns` knows."""
 
@@ -205,6 +215,27 @@ def machine_seconds():
     with open("/proc/stat") as stat:
         user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.readline().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / TICKS
+
+
+def cpu_exact(pid):
+    """CPU seconds of a process's threads that live, to the nanosecond."""
+    total = 0
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        total += int(task.read_text().split()[0])
+    return total / 1e9
+
+
+def switches(pid):
+    """How often threads of a process were put on a core: what an idle process must not be."""
+    total = 0
+    for status in pathlib.Path(f"/proc/{pid}/task").glob("*/status"):
+        total += sum(int(count) for count in re.findall(r"ctxt_switches:\s+(\d+)", status.read_text()))
+    return total
+
+
+def status_kb(pid, field):
+    """A field of /proc/PID/status: VmRSS, or VmHWM, its highest value."""
+    return int(re.search(rf"^{field}:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)[1])
 
 
 def memory_kb(pids, field="Pss"):
