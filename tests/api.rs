@@ -11,8 +11,9 @@ use crossbeam_channel::{Receiver, unbounded};
 use portico::api::{self, Access, AccessOptions, Resource, Selection};
 use portico::types::{Object, Update};
 
-/// Longer than any wait that a test provokes, since other tests want the processors, too.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any wait that a test provokes: several backoffs in a row come to half a minute, and other tests want the
+/// processors, too.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 fn access(url: &str) -> Access {
     let options = AccessOptions {
