@@ -152,6 +152,9 @@ impl Proxier {
 
     /// Hands changes to the workers, in order. Returns before they have acted on them.
     pub fn apply(&self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
         self.shared.note(&changes);
         let changes: Arc<[Change]> = changes.into();
         for worker in 0..self.shared.workers() {

@@ -1,6 +1,7 @@
 //! Out of open files: clients wait in the kernel's backlog while this worker tries again at growing intervals, instead of
 //! spinning on an accept that fails.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -28,6 +29,11 @@ impl Shortage {
     /// This error says that files, or the memory for them, have run out.
     pub fn is(error: Errno) -> bool {
         [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&error)
+    }
+
+    /// The same, of an error of the standard library's.
+    pub fn is_behind(error: &io::Error) -> bool {
+        Errno::from_io_error(error).is_some_and(Self::is)
     }
 
     /// Files have run out: pause, longer if it happened just before.

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use mio::Interest;
 use mio::net::TcpStream;
-use rustix::io::Errno;
 
 use crate::proxier::shortage::Shortage;
 use crate::proxier::tokens::{Key, Subject};
@@ -38,6 +37,8 @@ pub enum Failure {
     TimedOut,
     /// It cannot be reached, or must not: it would be a loop.
     Other,
+    /// It was not asked: this host has no local port left for it.
+    NoPort,
 }
 
 /// What came of trying to begin an attempt.
@@ -95,7 +96,7 @@ impl Dialling {
                 }
                 Dialled::Attempting(stream)
             }
-            Err(error) if is_shortage(&error) => Dialled::OutOfFiles(error),
+            Err(error) if Shortage::is_behind(&error) => Dialled::OutOfFiles(error),
             Err(error) => {
                 self.failed(Failure::of(&error), context.now);
                 Dialled::Failed
@@ -112,10 +113,12 @@ impl Dialling {
         match failure {
             Failure::Refused => counters.connect_refused.add(1),
             Failure::TimedOut => counters.connect_timeout.add(1),
-            Failure::Other => counters.connect_other.add(1),
+            Failure::Other | Failure::NoPort => counters.connect_other.add(1),
         }
         self.timed_out |= failure == Failure::TimedOut;
-        self.frontend.route.balancer.failed(endpoint, now);
+        if failure != Failure::NoPort {
+            self.frontend.route.balancer.failed(endpoint, now);
+        }
         self.tried.push(endpoint);
     }
 
@@ -136,13 +139,10 @@ impl Failure {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::AddrNotAvailable => Self::NoPort,
             _ => Self::Other,
         }
     }
-}
-
-fn is_shortage(error: &io::Error) -> bool {
-    Errno::from_io_error(error).is_some_and(Shortage::is)
 }
 
 /// In this thread's network namespace.

@@ -1,7 +1,9 @@
 //! TCP: a client's connection joined to an endpoint's.
 //!
-//! [`session`] decides and touches no socket; [`shell`] does what it says; [`relay`] moves the bytes.
+//! [`session`] decides and touches no socket; [`contract`] is what it hears and says; [`shell`] does what it says; [`dial`]
+//! finds it an endpoint; [`relay`] moves its bytes. What is urgent in a stream (out of band) is not passed on as such.
 
+mod contract;
 mod dial;
 mod relay;
 mod session;
@@ -9,5 +11,5 @@ mod shell;
 #[cfg(test)]
 mod simulation;
 
-pub use session::{Limits, Side};
+pub use contract::{Limits, Side};
 pub use shell::Tcp;

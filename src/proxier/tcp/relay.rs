@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::pipe::{SpliceFlags, splice};
 
-use super::session::Got;
+use super::contract::Got;
 use crate::proxier::buffers::{Buffers, PIPE_SIZE, Pipe};
 
 /// Bytes of one direction that were read and could not be written yet.

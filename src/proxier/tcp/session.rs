@@ -14,157 +14,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The two sockets of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Towards the client.
-    Client = 0,
-    /// Towards the endpoint.
-    Endpoint = 1,
-}
-
-impl Side {
-    /// The one across.
-    pub fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Endpoint,
-            Self::Endpoint => Self::Client,
-        }
-    }
-}
-
-/// What epoll says of a socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Readiness {
-    /// There are bytes, or the end of them.
-    pub readable: bool,
-    /// There is room for bytes.
-    pub writable: bool,
-    /// The peer has sent its FIN: it comes after the bytes that are there now, and no more will.
-    pub read_closed: bool,
-    /// The peer has reset the connection, or was found dead.
-    pub failed: bool,
-    /// There is urgent data, at which a read stops short of what else is there.
-    pub urgent: bool,
-}
-
-/// What the caller reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// The client is there: choose an endpoint.
-    Accepted,
-    /// Epoll spoke.
-    Ready(Side, Readiness),
-    /// It is this session's turn again, after [`Action::Yield`].
-    Resumed,
-    /// The deadline has passed.
-    TimedOut,
-    /// Came of [`Action::Connect`] or [`Action::Diagnose`]: the attempt is under way.
-    Attempting,
-    /// Came of [`Action::Connect`], [`Action::Diagnose`] or [`Action::Abandon`]: the attempt is over.
-    AttemptFailed,
-    /// Came of [`Action::Connect`]: no endpoint is worth an attempt.
-    NoEndpoint,
-    /// Came of [`Action::Connect`]: an attempt cannot be made now, for want of files.
-    Postponed,
-    /// Came of [`Action::Settle`] or [`Action::ShutDown`].
-    Done,
-    /// Came of [`Action::Relay`]: what was read, and whether some of it is still held because the other side took less.
-    Relayed {
-        /// The side read from.
-        from: Side,
-        /// What was there.
-        got: Got,
-        /// Not all of it could be written.
-        held: bool,
-    },
-    /// Came of [`Action::Flush`]: whether some is still held.
-    Flushed {
-        /// The side that the bytes came from.
-        from: Side,
-        /// Not all of it could be written.
-        held: bool,
-    },
-    /// Reading from this side failed.
-    ReadFailed(Side),
-    /// Writing to this side failed.
-    WriteFailed(Side),
-}
-
-/// What a read found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Got {
-    /// Less than there was room for: there is no more now.
-    Part,
-    /// As much as there was room for: there may be more.
-    Full,
-    /// No bytes now.
-    Nothing,
-    /// No bytes ever again.
-    End,
-}
-
-/// What the caller shall do; it reports the outcome as the next [`Input`], but for `Wait`, `Yield` and `End`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Nothing until the next event or deadline.
-    Wait,
-    /// Nothing until the others had their turn: this session has done its share and has more to do.
-    Yield,
-    /// Choose an endpoint and begin to connect to it.
-    Connect,
-    /// Ask the endpoint's socket why it failed.
-    Diagnose,
-    /// The attempt has taken too long: close its socket.
-    Abandon,
-    /// The endpoint is connected: drop what only the attempts needed.
-    Settle,
-    /// Read from this side and write to the other.
-    Relay {
-        /// The side to read from.
-        from: Side,
-        /// It is a bulk transfer: worth more preparation per byte moved.
-        bulk: bool,
-    },
-    /// Write what is held of this side's bytes to the other.
-    Flush {
-        /// The side that the bytes came from.
-        from: Side,
-    },
-    /// Tell this side that no more will come.
-    ShutDown(Side),
-    /// Close both sockets.
-    End(End),
-}
-
-/// How a session ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Both sides have said all, and heard so.
-    Closed,
-    /// At least one side is told by a reset that something is missing.
-    Reset(Reason),
-}
-
-/// Why a session is reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// This side was reset by its peer, or its peer is dead.
-    Peer(Side),
-    /// No endpoint could be reached.
-    Unreachable,
-    /// One direction was closed and the other silent for too long.
-    Silent,
-}
-
-/// How patient a session is.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// How long each attempt to connect may take.
-    pub ladder: Box<[Duration]>,
-    /// How long a half-closed session may be silent.
-    pub half_close: Duration,
-}
+use super::contract::{Action, End, Got, Input, Limits, Readiness, Reason, Side};
 
 /// When to try again what was postponed. The client waits for as long as there are no files, as it would in the backlog.
 const POSTPONED: Duration = Duration::from_millis(100);
@@ -299,10 +149,9 @@ impl Session {
         match input {
             Input::Accepted => Action::Connect,
             Input::Attempting => {
-                if self.deadline.is_none() {
-                    let step = limits.ladder.get(usize::from(search.timeouts));
-                    self.deadline = Some(now + step.copied().unwrap_or_default());
-                }
+                let step = limits.ladder.get(usize::from(search.timeouts));
+                let end = now + step.copied().unwrap_or_default();
+                self.deadline.get_or_insert(end);
                 Action::Wait
             }
             Input::Postponed => {
@@ -336,16 +185,7 @@ impl Session {
                 self.set_phase(Phase::Connecting(search));
                 Action::Abandon
             }
-            Input::AttemptFailed => {
-                self.deadline = None;
-                search.attempts = search.attempts.saturating_add(1);
-                let steps = limits.ladder.len();
-                if search.attempts >= MAX_ATTEMPTS || usize::from(search.timeouts) >= steps {
-                    return self.end(End::Reset(Reason::Unreachable));
-                }
-                self.set_phase(Phase::Connecting(search));
-                Action::Connect
-            }
+            Input::AttemptFailed => self.attempt_failed(limits, search),
             Input::NoEndpoint => self.end(End::Reset(Reason::Unreachable)),
             Input::Ready(Side::Endpoint, _)
             | Input::Resumed
@@ -355,6 +195,17 @@ impl Session {
             | Input::ReadFailed(_)
             | Input::WriteFailed(_) => Action::Wait,
         }
+    }
+
+    fn attempt_failed(&mut self, limits: &Limits, mut search: Search) -> Action {
+        search.attempts = search.attempts.saturating_add(1);
+        let steps = limits.ladder.len();
+        if search.attempts >= MAX_ATTEMPTS || usize::from(search.timeouts) >= steps {
+            return self.end(End::Reset(Reason::Unreachable));
+        }
+        self.set_phase(Phase::Connecting(search));
+        self.deadline = None;
+        Action::Connect
     }
 
     fn relaying(&mut self, limits: &Limits, now: Instant, input: Input) -> Action {

@@ -9,9 +9,10 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
+use super::contract::{Action, End, Input, Limits, Readiness, Reason, Side};
 use super::dial::{Dialled, Dialling, Failure, INTERESTS};
 use super::relay::{self, Broken, Held, Moved};
-use super::session::{Action, End, Input, Limits, Readiness, Reason, Session, Side};
+use super::session::Session;
 use crate::proxier::buffers::Buffers;
 use crate::proxier::mailbox::Accepted;
 use crate::proxier::tally::Tally;
@@ -225,6 +226,8 @@ impl Tcp {
             let sessions = &self.sessions;
             self.timers.abandon(|key, at| is_armed(sessions, key, at));
         }
+        // Once a connection is seen to have ended, its bytes are seen too.
+        self.tally.flush();
         connection.close(context, end);
     }
 
@@ -362,5 +365,16 @@ impl Connection {
         }
         self.counters.active.dec();
         context.shared.session_ended(context.worker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let size = std::mem::size_of::<Connection>();
+        assert!(size <= 256, "{size} bytes");
     }
 }

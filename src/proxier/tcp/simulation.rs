@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::session::{Action, End, Got, Input, Limits, Readiness, Reason, Session, Side};
+use super::contract::{Action, End, Got, Input, Limits, Readiness, Reason, Side};
+use super::session::Session;
 use crate::proxier::rng::{Rng, seeds};
 
 const SIDES: [Side; 2] = [Side::Client, Side::Endpoint];

@@ -18,6 +18,7 @@ use socket2::{Domain, Socket, Type};
 use super::batch::{BATCH, Inbox, Outbox, Received, Shape};
 use super::flows::{FlowKey, Flows, Limits};
 use crate::proxier::ListenerId;
+use crate::proxier::shortage::Shortage;
 use crate::proxier::tally::Tally;
 use crate::proxier::tokens::{Key, Slab, Subject};
 use crate::proxier::worker::Context;
@@ -208,6 +209,7 @@ impl Udp {
 
     /// Clients have sent something.
     pub fn listener_event(&mut self, context: &Context<'_>, key: Key) {
+        let mut errors = 0;
         for _ in 0..ROUNDS {
             let Some(listener) = self.listeners.get(key) else {
                 return;
@@ -219,15 +221,22 @@ impl Udp {
             let received = match boxes.inbox.receive(fd, listener.shape) {
                 Ok(received) => received,
                 Err(Errno::EAGAIN) => return,
-                // An error of an earlier reply, reported here; it is not about what waits now.
-                Err(_) => continue,
+                // About an earlier reply, say, and not about what waits now.
+                Err(error) => {
+                    log::debug!("cannot receive from a listener: {error}");
+                    errors += 1;
+                    continue;
+                }
             };
             self.forward(context, key, received);
             if received < BATCH {
                 return;
             }
         }
-        self.ready.push_back(Ready::Listener(key));
+        // Nothing but errors will not get better by trying at once.
+        if errors < ROUNDS {
+            self.ready.push_back(Ready::Listener(key));
+        }
     }
 
     /// Sends what is in the inbox to the flows it belongs to, what is for one flow in one go.
@@ -322,12 +331,15 @@ impl Udp {
         let connected = if context.shared.is_own(endpoint, Protocol::Udp) {
             Err(io::Error::other("it is a listener of ours"))
         } else {
-            connect(endpoint).or_else(|error| {
-                // Another flow's file, if files have run out.
-                let oldest = self.flows.oldest().ok_or(error)?;
-                self.end(oldest);
-                connect(endpoint)
-            })
+            match connect(endpoint) {
+                Err(error) if Shortage::is_behind(&error) => {
+                    // Another flow's file.
+                    let oldest = self.flows.oldest()?;
+                    self.end(oldest);
+                    connect(endpoint)
+                }
+                other => other,
+            }
         };
         let socket = match connected {
             Ok(socket) => socket,
