@@ -214,6 +214,11 @@ fn the_absence_of_the_apiserver_closes_nothing() {
     });
     again.put(service(CLUSTER_IP));
     again.put(slice(&["10.92.0.3".to_owned()]));
+    // Several waits of client-go's backoff may add up: 0.8 s doubling, each stretched up to twofold.
+    eventually(6 * SOON, "the news of the apiserver that is back", || {
+        let answers = (0..4).map(|_| ask(&net.client, &vip));
+        answers.flatten().all(|answer| answer == "3").then_some(())
+    });
     answered_by(&net.client, &vip, &["3"]);
 }
 
