@@ -21,6 +21,9 @@ use crate::portal::{Portal, Protected};
 use crate::proxier::{self, Proxier};
 use crate::routing::Table;
 
+/// How long the portal outlives the last connection, so that its last bytes and its FIN reach the client.
+const LAST_BYTES: Duration = Duration::from_secs(1);
+
 /// What the main thread waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
@@ -157,8 +160,9 @@ fn wait_for_connections(
         // The main thread may be gone already.
         let _ = tell.send(Event::Drained);
     });
-    if drained.is_ok() {
-        wait(events);
+    if drained.is_ok() && wait(events) == Event::Drained {
+        // What the last connections sent may still be on its way: the portal's routes carry it. A signal ends this, too.
+        let _ = events.recv_timeout(LAST_BYTES);
     }
 }
 
