@@ -156,8 +156,9 @@ impl Entry {
             problems: Box::default(),
         };
         let mut problems = Problems::default();
-        if skipped != Some(Skipped::OtherProxy) {
-            problems.of_objects(&entry);
+        match skipped {
+            Some(Skipped::OtherProxy) => problems.of_labels(service),
+            Some(_) | None => problems.of_objects(&entry),
         }
         if skipped.is_none() {
             let mut derive = Derive {
@@ -221,6 +222,14 @@ impl Problems {
             for problem in &slice.problems {
                 self.push(format!("EndpointSlice {}: {problem}", slice.name));
             }
+        }
+    }
+
+    /// Another proxy's Service is its to check, but for what makes it that proxy's.
+    fn of_labels(&mut self, service: &Service) {
+        let labels = service.problems.iter();
+        for problem in labels.filter(|problem| problem.starts_with("metadata.labels")) {
+            self.push(problem.clone());
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Node {
     pub pod_cidrs: Box<[IpNet]>,
     /// No taint `ToBeDeletedByClusterAutoscaler` and no `metadata.deletionTimestamp`: /healthz may answer 200.
     pub eligible: bool,
+    /// What was wrong with this object and left out, each as `field: what`; shown by explain and logged once.
+    pub problems: Box<[Box<str>]>,
 }
 
 impl Object for Node {
@@ -26,6 +28,10 @@ impl Object for Node {
 
     fn name(&self) -> &NamespacedName {
         &self.name
+    }
+
+    fn problems(&self) -> &[Box<str>] {
+        &self.problems
     }
 }
 
@@ -36,6 +42,8 @@ pub struct ServiceCidr {
     pub name: NamespacedName,
     /// `spec.cidrs`.
     pub cidrs: Box<[IpNet]>,
+    /// As for a Node.
+    pub problems: Box<[Box<str>]>,
 }
 
 impl Object for ServiceCidr {
@@ -43,5 +51,9 @@ impl Object for ServiceCidr {
 
     fn name(&self) -> &NamespacedName {
         &self.name
+    }
+
+    fn problems(&self) -> &[Box<str>] {
+        &self.problems
     }
 }

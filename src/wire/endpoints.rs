@@ -49,6 +49,7 @@ pub(super) fn decode(
     let raw: RawEndpoints = parse(text)?;
     let identity = Identity::of(&raw.kind, raw.metadata, Kind::Endpoints, Scope::Namespace)?;
     let mut problems = Problems::default();
+    identity.meta.check(&mut problems);
     let list = raw.subsets.take(format_args!("subsets"), &mut problems);
     let mut subsets = Vec::new();
     for (i, raw) in list.unwrap_or_default().into_iter().enumerate() {

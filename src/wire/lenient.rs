@@ -45,6 +45,11 @@ impl<T> Field<T> {
         }
     }
 
+    /// It holds something that cannot be read.
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Self::Wrong(_))
+    }
+
     /// The value, if there is a good one; for fields whose absence is all that matters.
     pub fn ok(self) -> Option<T> {
         match self {
@@ -70,6 +75,12 @@ impl Problems {
         } else {
             self.more += 1;
         }
+    }
+
+    /// The first of them; `otherwise` if there is none.
+    pub fn first(self, otherwise: &str) -> Box<str> {
+        let first = self.list.into_iter().next();
+        first.unwrap_or_else(|| otherwise.into())
     }
 
     pub fn finish(mut self) -> Box<[Box<str>]> {

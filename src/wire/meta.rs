@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use super::Kind;
-use super::lenient::{Nested, Problems, Struct, Text};
+use super::lenient::{Field, Nested, Problems, Struct, Text};
 use crate::types::NamespacedName;
 
 /// One decoded object of a list or an event.
@@ -81,6 +81,46 @@ pub(super) struct Annotations<'a> {
     pub initial_events_end: Text<'a>,
 }
 
+impl Meta<'_> {
+    /// What of the labels and annotations cannot be read.
+    pub fn check(&self, problems: &mut Problems) {
+        if let Field::Wrong(found) = self.labels {
+            problems.add(format_args!(
+                "metadata.labels: expected an object, found {found}"
+            ));
+        }
+        if let Field::Wrong(found) = self.annotations {
+            problems.add(format_args!(
+                "metadata.annotations: expected an object, found {found}"
+            ));
+        }
+        let mut texts: Vec<(&str, &Text<'_>)> = Vec::new();
+        if let Field::Present(Struct(labels)) = &self.labels {
+            texts.extend([
+                ("labels[kubernetes.io/service-name]", &labels.service_name),
+                (
+                    "labels[service.kubernetes.io/service-proxy-name]",
+                    &labels.service_proxy_name,
+                ),
+                ("labels[topology.kubernetes.io/zone]", &labels.zone),
+            ]);
+        }
+        if let Field::Present(Struct(annotations)) = &self.annotations {
+            texts.push((
+                "annotations[endpoints.kubernetes.io/last-change-trigger-time]",
+                &annotations.last_change_trigger_time,
+            ));
+        }
+        for (name, text) in texts {
+            if let Field::Wrong(found) = text {
+                problems.add(format_args!(
+                    "metadata.{name}: expected a string, found {found}"
+                ));
+            }
+        }
+    }
+}
+
 /// Where a kind lives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
@@ -119,7 +159,12 @@ impl<'a> Identity<'a> {
         let name = std::mem::take(&mut meta.name);
         let name = name.take(format_args!("metadata.name"), &mut problems);
         let namespace = std::mem::take(&mut meta.namespace);
-        let namespace = namespace.take(format_args!("metadata.namespace"), &mut problems);
+        // Taken for the default namespace it would be another object.
+        if namespace.is_wrong() {
+            namespace.take(format_args!("metadata.namespace"), &mut problems);
+            return Err(first(problems, "metadata.namespace: missing"));
+        }
+        let namespace = namespace.ok();
         let namespace = namespace.as_deref().filter(|name| !name.is_empty());
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return Err(first(problems, "metadata.name: missing"));

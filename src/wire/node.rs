@@ -1,14 +1,16 @@
 //! core/v1 Node and networking.k8s.io ServiceCIDR.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::lenient::{Field, List, Nested, Struct, Text};
+use super::lenient::{Field, List, Nested, Problems, Shape, Struct, Text};
 use super::meta::{Identity, Item, ItemError, Meta, Scope, parse};
-use super::{Kind, parse_cidr, parse_ip};
+use super::service::address;
+use super::{Kind, parse_cidr};
 use crate::types::{Node, ServiceCidr};
 
 /// The cluster autoscaler is about to delete the node: load balancers should look elsewhere.
@@ -82,8 +84,12 @@ struct ServiceCidrSpec<'a> {
 pub(super) fn decode_node(text: &str) -> Result<Item<Node>, ItemError> {
     let raw: RawNode = parse(text)?;
     let identity = Identity::of(&raw.kind, raw.metadata, Kind::Node, Scope::Cluster)?;
-    let Struct(spec) = raw.spec.ok().unwrap_or_default();
-    let Struct(status) = raw.status.ok().unwrap_or_default();
+    let mut problems = Problems::default();
+    identity.meta.check(&mut problems);
+    let spec = raw.spec.take(format_args!("spec"), &mut problems);
+    let Struct(spec) = spec.unwrap_or_default();
+    let status = raw.status.take(format_args!("status"), &mut problems);
+    let Struct(status) = status.unwrap_or_default();
     let zone = match &identity.meta.labels {
         Field::Present(Struct(labels)) => match &labels.zone {
             Field::Present(zone) if !zone.is_empty() => Some(zone.as_ref().into()),
@@ -91,35 +97,47 @@ pub(super) fn decode_node(text: &str) -> Result<Item<Node>, ItemError> {
         },
         Field::Absent | Field::Wrong(_) => None,
     };
-    let tainted = elements(spec.taints)
-        .any(|Struct(taint)| taint.key.ok().is_some_and(|key| key == TO_BE_DELETED));
-    let mut pod_cidrs: Vec<IpNet> = cidrs(spec.pod_cidrs);
-    if pod_cidrs.is_empty() {
-        pod_cidrs.extend(spec.pod_cidr.ok().and_then(|cidr| parse_cidr(&cidr)));
+    let mut pod_cidrs = cidrs(spec.pod_cidrs, "spec.podCIDRs", &mut problems);
+    let pod_cidr = spec
+        .pod_cidr
+        .take(format_args!("spec.podCIDR"), &mut problems);
+    if let Some(text) = pod_cidr.filter(|text| pod_cidrs.is_empty() && !text.is_empty()) {
+        pod_cidrs.extend(cidr(&text, format_args!("spec.podCIDR"), &mut problems));
     }
     let deleting = !matches!(identity.meta.deletion_timestamp, Field::Absent);
     let node = Node {
         name: identity.name.clone(),
         zone,
-        addresses: host_addresses(status.addresses),
+        addresses: host_addresses(status.addresses, &mut problems),
         pod_cidrs: pod_cidrs.into(),
-        eligible: !tainted && !deleting,
+        eligible: !is_tainted(spec.taints, &mut problems) && !deleting,
+        problems: problems.finish(),
     };
     Ok(identity.item(Ok(Some(node))))
 }
 
+fn is_tainted(taints: List<Struct<Taint<'_>>>, problems: &mut Problems) -> bool {
+    let mut tainted = false;
+    for (path, Struct(taint)) in elements(taints, "spec.taints", problems) {
+        let key = taint.key.take(format_args!("{path}.key"), problems);
+        tainted |= key.is_some_and(|key| key == TO_BE_DELETED);
+    }
+    tainted
+}
+
 /// InternalIPs, then ExternalIPs (kube-proxy's GetNodeHostIPs). Hostnames and DNS names stand in the same list.
-fn host_addresses(list: List<Struct<NodeAddress<'_>>>) -> Box<[IpAddr]> {
+fn host_addresses(list: List<Struct<NodeAddress<'_>>>, problems: &mut Problems) -> Box<[IpAddr]> {
     let (mut internal, mut external) = (Vec::new(), Vec::new());
-    for Struct(raw) in elements(list) {
-        let Some(ip) = raw.address.ok().and_then(|text| parse_ip(&text)) else {
-            continue;
+    for (path, Struct(raw)) in elements(list, "status.addresses", problems) {
+        let kind = raw.r#type.take(format_args!("{path}.type"), problems);
+        let text = raw.address.take(format_args!("{path}.address"), problems);
+        let ips = match kind.as_deref() {
+            Some("InternalIP") => &mut internal,
+            Some("ExternalIP") => &mut external,
+            Some(_) | None => continue,
         };
-        match raw.r#type.ok().as_deref() {
-            Some("InternalIP") => internal.push(ip),
-            Some("ExternalIP") => external.push(ip),
-            Some(_) | None => {}
-        }
+        let text = text.unwrap_or_default();
+        ips.extend(address(&text, format_args!("{path}.address"), problems));
     }
     internal.append(&mut external);
     internal.into()
@@ -128,23 +146,41 @@ fn host_addresses(list: List<Struct<NodeAddress<'_>>>) -> Box<[IpAddr]> {
 pub(super) fn decode_service_cidr(text: &str) -> Result<Item<ServiceCidr>, ItemError> {
     let raw: RawServiceCidr = parse(text)?;
     let identity = Identity::of(&raw.kind, raw.metadata, Kind::ServiceCidr, Scope::Cluster)?;
-    let Struct(spec) = raw.spec.ok().unwrap_or_default();
+    let mut problems = Problems::default();
+    let spec = raw.spec.take(format_args!("spec"), &mut problems);
+    let Struct(spec) = spec.unwrap_or_default();
     let cidr = ServiceCidr {
         name: identity.name.clone(),
-        cidrs: cidrs(spec.cidrs).into(),
+        cidrs: cidrs(spec.cidrs, "spec.cidrs", &mut problems).into(),
+        problems: problems.finish(),
     };
     Ok(identity.item(Ok(Some(cidr))))
 }
 
-fn elements<T>(list: List<T>) -> impl Iterator<Item = T> {
-    list.ok()
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(Field::ok)
+/// What is good of a list, each with its path.
+fn elements<T: Shape>(list: List<T>, path: &str, problems: &mut Problems) -> Vec<(String, T)> {
+    let list = list.take(format_args!("{path}"), problems);
+    let mut good = Vec::new();
+    for (i, element) in list.unwrap_or_default().into_iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        let element = element.take(format_args!("{path}"), problems);
+        good.extend(element.map(|element| (path, element)));
+    }
+    good
 }
 
-fn cidrs(list: List<Cow<'_, str>>) -> Vec<IpNet> {
-    elements(list)
-        .filter_map(|text| parse_cidr(&text))
-        .collect()
+fn cidrs(list: List<Cow<'_, str>>, path: &str, problems: &mut Problems) -> Vec<IpNet> {
+    let mut cidrs = Vec::new();
+    for (path, text) in elements(list, path, problems) {
+        cidrs.extend(cidr(&text, format_args!("{path}"), problems));
+    }
+    cidrs
+}
+
+fn cidr(text: &str, path: fmt::Arguments<'_>, problems: &mut Problems) -> Option<IpNet> {
+    let cidr = parse_cidr(text);
+    if cidr.is_none() {
+        problems.add(format_args!("{path}: {text:?} is no CIDR"));
+    }
+    cidr
 }

@@ -109,8 +109,9 @@ pub(super) fn decode(text: &str, interner: &mut Interner) -> Result<Item<Service
     let identity = Identity::of(&raw.kind, raw.metadata, Kind::Service, Scope::Namespace)?;
     let mut problems = Problems::default();
     let Some(Struct(spec)) = raw.spec.take(format_args!("spec"), &mut problems) else {
-        return Ok(identity.item(Err("spec: missing".into())));
+        return Ok(identity.item(Err(problems.first("spec: missing"))));
     };
+    identity.meta.check(&mut problems);
     let (headless, cluster_ips) = cluster_ips(
         spec.cluster_ip,
         spec.cluster_ips,
@@ -187,6 +188,11 @@ fn cluster_ips(
         return (true, Box::default());
     };
     let families = strings(families, "spec.ipFamilies", problems);
+    for (i, name) in &families {
+        if !IpFamily::ALL.iter().any(|family| name == family.as_str()) {
+            problems.add(format_args!("spec.ipFamilies[{i}]: {name} is unknown"));
+        }
+    }
     let mut cluster_ips = strings(cluster_ips, "spec.clusterIPs", problems);
     if families.is_empty() {
         let ip = address(&cluster_ip, format_args!("spec.clusterIP"), problems);
@@ -195,6 +201,9 @@ fn cluster_ips(
     if cluster_ips.is_empty() {
         // What the apiserver would have filled in, had the manifest passed through one.
         cluster_ips.push((0, cluster_ip));
+    } else {
+        // Not used, but meant.
+        address(&cluster_ip, format_args!("spec.clusterIP"), problems);
     }
     let mut ips = Vec::new();
     for family in IpFamily::ALL {
@@ -448,7 +457,16 @@ fn load_balancer_ips(status: Nested<RawStatus<'_>>, problems: &mut Problems) -> 
             problems,
         );
         // With ipMode Proxy the traffic is to go out to the load balancer.
-        let ours = mode.is_none_or(|mode| mode.is_empty() || mode == "VIP");
+        let ours = match mode.as_deref() {
+            None | Some("" | "VIP") => true,
+            Some("Proxy") => false,
+            Some(other) => {
+                problems.add(format_args!(
+                    "status.loadBalancer.ingress[{i}].ipMode: {other} is unknown"
+                ));
+                false
+            }
+        };
         if let Some(text) = text.filter(|text| ours && !text.is_empty()) {
             let path = format_args!("status.loadBalancer.ingress[{i}].ip");
             let ip = address(&text, path, problems);

@@ -106,10 +106,15 @@ pub(super) fn decode(
     let family = match address_type.as_deref() {
         Some("IPv4") => IpFamily::V4,
         Some("IPv6") => IpFamily::V6,
-        // FQDN, and what later versions may add: not for a proxy.
-        Some(_) => return Ok(identity.item(Ok(None))),
-        None => return Ok(identity.item(Err("addressType: missing".into()))),
+        // Not for a proxy. (The second is v1beta1's.)
+        Some("FQDN" | "IP") => return Ok(identity.item(Ok(None))),
+        Some(other) => {
+            let problem = format!("addressType: {other} is unknown");
+            return Ok(identity.item(Err(problem.into())));
+        }
+        None => return Ok(identity.item(Err(problems.first("addressType: missing")))),
     };
+    identity.meta.check(&mut problems);
     let service = match &identity.meta.labels {
         Field::Present(Struct(labels)) => match &labels.service_name {
             Field::Present(name) if !name.is_empty() && !name.contains('/') => {
@@ -120,9 +125,10 @@ pub(super) fn decode(
         Field::Absent | Field::Wrong(_) => None,
     };
     let Some(service) = service else {
-        let problem =
-            "metadata.labels[kubernetes.io/service-name]: missing, so it belongs to no Service";
-        return Ok(identity.item(Err(problem.into())));
+        let problem = problems.first(
+            "metadata.labels[kubernetes.io/service-name]: missing, so it belongs to no Service",
+        );
+        return Ok(identity.item(Err(problem)));
     };
     let subset = Subset {
         family,
@@ -275,13 +281,18 @@ fn hints(
 ) -> Option<Box<Hints>> {
     let Struct(raw) = raw.take(format_args!("endpoints[{i}].hints"), problems)?;
     let mut names = |list: List<Struct<Named<'_>>>, field: &str| -> Box<[Arc<str>]> {
-        let path = format_args!("endpoints[{i}].hints.{field}");
-        let list = list.take(path, problems).unwrap_or_default();
-        let names = list.into_iter().filter_map(|named| {
-            let Struct(named) = named.ok()?;
-            named.name.ok().filter(|name| !name.is_empty())
-        });
-        names.map(|name| interner.intern(&name)).collect()
+        let path = format!("endpoints[{i}].hints.{field}");
+        let list = list.take(format_args!("{path}"), problems);
+        let mut names = Vec::new();
+        for (j, named) in list.unwrap_or_default().into_iter().enumerate() {
+            let named = named.take(format_args!("{path}[{j}]"), problems);
+            let name = named.and_then(|Struct(named)| {
+                named.name.take(format_args!("{path}[{j}].name"), problems)
+            });
+            // A hint for nobody is a hint all the same.
+            names.push(interner.intern(name.as_deref().unwrap_or_default()));
+        }
+        names.into()
     };
     let zones = names(raw.for_zones, "forZones");
     let nodes = names(raw.for_nodes, "forNodes");

@@ -148,6 +148,7 @@ pub fn hints(zones: &[&str], nodes: &[&str]) -> Option<Box<Hints>> {
 
 pub fn node(name: &str, zone: Option<&str>, addresses: &[&str], pod_cidrs: &[&str]) -> Node {
     Node {
+        problems: Box::default(),
         name: NamespacedName::cluster_scoped(name),
         zone: zone.map(Box::from),
         addresses: addresses.iter().map(|text| ip(text)).collect(),
