@@ -61,5 +61,6 @@ fn describe<T: Object>(update: Update<T>) -> String {
         Update::Add(object) => format!("add {}", object.name()),
         Update::Remove(name) => format!("remove {name}"),
         Update::Unavailable => "unavailable".to_string(),
+        Update::Complaints(complaints) => format!("complaints {}", complaints.join("; ")),
     }
 }

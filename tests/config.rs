@@ -122,8 +122,9 @@ fn the_store_merges_by_rank_and_tells_what_changed() {
             &["b=1", "c=1", "d=1"],
             None,
         ), // order means nothing
-        (0, Add(s("b", 1)), &["b=1", "c=1", "d=1"], None), // equal to what it hides
-        (1, Remove(key("b")), &["b=1", "c=1", "d=1"], None),
+        // Equal to what it hides: told only because two of them say it, and then because they do not any more.
+        (0, Add(s("b", 1)), &["b=1", "c=1", "d=1"], Some(&[])),
+        (1, Remove(key("b")), &["b=1", "c=1", "d=1"], Some(&[])),
         (
             0,
             Set(vec![s("e", 1), s("e", 2)]),
@@ -150,6 +151,49 @@ fn the_store_merges_by_rank_and_tells_what_changed() {
             "row {row}"
         );
     }
+}
+
+#[test]
+fn what_is_wrong_is_told_until_it_is_right() {
+    let complaints = |texts: &[&str]| {
+        let texts = texts.iter().map(|&text| text.into());
+        Update::Complaints(texts.collect())
+    };
+    let all = |store: &mut ServiceStore, now| {
+        let told = store
+            .take(now)
+            .map(|told| told.snapshot.complaints.concat());
+        told.unwrap_or_else(|| "not told".to_owned())
+    };
+    let now = Instant::now();
+    let names = ["api".to_owned(), "file:/m".to_owned()];
+    let mut store = ServiceStore::new(2, now).named(&names);
+    let twice = "Service shop/a: defined by api and by file:/m; what api says is used";
+    let rows = [
+        (0, Update::Set(vec![service("a", 1)]), ""),
+        (1, Update::Set(vec![service("b", 1)]), ""),
+        (1, Update::Add(service("a", 1)), twice),
+        (1, Update::Add(service("a", 2)), "not told"),
+        (1, complaints(&["x"]), &format!("{twice}x")),
+        (0, complaints(&["x", "y"]), &format!("{twice}xy")),
+        (0, Update::Remove(key("a")), "xy"),
+        (0, complaints(&["x", "y"]), "not told"),
+        (0, complaints(&[]), "x"),
+        (1, Update::Unavailable, "not told"),
+        (1, complaints(&[]), ""),
+    ];
+    for (row, (source, update, expect)) in rows.into_iter().enumerate() {
+        store.apply(source, update);
+        assert_eq!(all(&mut store, now + PATIENCE), expect, "row {row}");
+    }
+    let many: Vec<String> = (0..1000).map(|n| format!("{n:04}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    store.apply(0, complaints(&many));
+    let told = store.take(now).expect("told").snapshot.complaints;
+    assert_eq!(
+        (told.len(), &*told[100]),
+        (101, "and 900 more of the same source and kind")
+    );
 }
 
 #[test]
@@ -344,7 +388,7 @@ impl Model {
             Update::Remove(key) => {
                 self.0[source].remove(key);
             }
-            Update::Unavailable => {}
+            Update::Unavailable | Update::Complaints(_) => {}
         }
     }
 
@@ -584,6 +628,7 @@ fn a_source_that_never_pauses_cannot_keep_listeners_waiting() {
     let config = NodeConfig::start(mux).unwrap();
     let subscription = config.subscribe();
     let node = |version: u64| Node {
+        problems: Box::default(),
         name: NamespacedName::cluster_scoped("n"),
         zone: Some(version.to_string().into()),
         addresses: [].into(),

@@ -8,6 +8,7 @@ mod api;
 mod cli;
 mod config;
 mod control;
+mod explain;
 mod flows;
 mod health;
 mod manifests;

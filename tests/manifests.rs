@@ -40,6 +40,8 @@ struct Heard {
     state: Option<BTreeMap<String, u8>>,
     unavailable: usize,
     removed: Vec<String>,
+    /// What was last said to be wrong.
+    complaints: Vec<String>,
 }
 
 impl Heard {
@@ -61,6 +63,7 @@ impl Heard {
             state: None,
             unavailable: 0,
             removed: Vec::new(),
+            complaints: Vec::new(),
         }
     }
 
@@ -89,6 +92,9 @@ impl Heard {
                     self.removed.push(key.name().to_owned());
                 }
                 Update::Unavailable => self.unavailable += 1,
+                Update::Complaints(complaints) => {
+                    self.complaints = complaints.iter().map(ToString::to_string).collect();
+                }
             }
         }
     }
@@ -115,8 +121,13 @@ impl Heard {
     fn stays(&mut self, expect: Option<&[&str]>) {
         let deadline = Instant::now() + A_WHILE;
         while let Ok(update) = self.services.recv_deadline(deadline) {
-            assert_eq!(update, Update::Unavailable);
-            self.unavailable += 1;
+            match update {
+                Update::Unavailable => self.unavailable += 1,
+                Update::Complaints(complaints) => {
+                    self.complaints = complaints.iter().map(ToString::to_string).collect();
+                }
+                other => panic!("{other:?}"),
+            }
         }
         assert_eq!(
             self.now().as_deref(),
@@ -338,6 +349,67 @@ fn a_broken_file_keeps_what_it_said() {
     fs::remove_file(folder.path().join("b.yaml")).unwrap();
     heard.soon(&["a=2"]);
     assert_eq!(heard.unavailable, 0);
+}
+
+#[test]
+fn a_bad_object_costs_that_object() {
+    let bad = |name: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\nspec: 5\n"
+        )
+    };
+    let nameless = "---\napiVersion: v1\nkind: Service\nmetadata: {}\n";
+    let folder = Folder::new();
+    let path = folder.path().join("m.yaml");
+    let said = |heard: &mut Heard, expect: &[&str], complaints: &[&str]| {
+        heard.soon(expect);
+        let what = format!("{complaints:?}");
+        eventually(SOON, &what, || {
+            heard.listen();
+            let found = &heard.complaints;
+            let all = complaints
+                .iter()
+                .zip(found)
+                .all(|(expect, found)| found.starts_with(expect));
+            (all && found.len() == complaints.len()).then_some(())
+        });
+    };
+    // At first whatever can be used is; what cannot even be named is nobody's yet.
+    let text = format!(
+        "{}{}{nameless}---\nkind: [\n",
+        manifest(&["a=1", "b=1"]),
+        bad("c")
+    );
+    fs::write(&path, text).unwrap();
+    let mut heard = Heard::from(&path);
+    let syntax = format!("{}: line ", path.display());
+    let complaints = [
+        &*syntax,
+        "Service shop/c: spec: expected",
+        "Service: metadata.name: missing",
+    ];
+    said(&mut heard, &["a=1", "b=1"], &complaints);
+    // An object that was good stays as it was, the others move on.
+    let text = format!("{}{}", manifest(&["a=2"]), bad("b"));
+    fs::write(&path, text).unwrap();
+    said(
+        &mut heard,
+        &["a=2", "b=1"],
+        &["Service shop/b: spec: expected"],
+    );
+    fs::write(&path, manifest(&["b=3"])).unwrap();
+    said(&mut heard, &["b=3"], &[]);
+    // Two of one: the first counts.
+    fs::write(&path, manifest(&["b=3", "b=4"])).unwrap();
+    said(
+        &mut heard,
+        &["b=3"],
+        &["Service shop/b: defined more than once in "],
+    );
+    assert_eq!(
+        (heard.removed.as_slice(), heard.unavailable),
+        (&["a".to_owned()][..], 0)
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The thread behind each resource: does what the [`Machine`] asks, and hands the objects over.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -76,6 +76,7 @@ impl<T: Resource> Reflector<T> {
                 objects.shrink_to_fit();
                 self.reports.absent = false;
                 self.send(Update::Set(objects))?;
+                self.complain()?;
             }
             Store::Clear => {
                 if self.reports.absent::<T>(error.as_ref()) {
@@ -96,6 +97,7 @@ impl<T: Resource> Reflector<T> {
     fn page(&mut self, request: &Request, first: bool) -> (Outcome, Option<Error>) {
         if first {
             self.collected = Vec::new();
+            self.reports.forget_all();
         }
         let body = match self.open(request, Encoding::Gzip) {
             Ok(body) => body,
@@ -119,6 +121,9 @@ impl<T: Resource> Reflector<T> {
         let opened = Instant::now();
         // Until the bookmark that ends the initial events, objects are collected.
         let mut collecting = matches!(request, Request::WatchList { .. });
+        if collecting {
+            self.reports.forget_all();
+        }
         let kind = self.targets.current().kind;
         let mut events = Events::new(body);
         let mut any = false;
@@ -204,6 +209,7 @@ impl<T: Resource> Reflector<T> {
                 objects.shrink_to_fit();
                 self.reports.absent = false;
                 self.send(Update::Set(objects))?;
+                self.complain()?;
                 self.contact(contact, None)?;
                 return Ok(true);
             }
@@ -220,6 +226,7 @@ impl<T: Resource> Reflector<T> {
             Event::Deleted(item) => {
                 self.reports.forget(&item.name);
                 self.send(Update::Remove(item.name))?;
+                self.complain()?;
                 self.machine.observed(&item.resource_version, false)
             }
             Event::Bookmark {
@@ -242,6 +249,7 @@ impl<T: Resource> Reflector<T> {
             None => Update::Remove(name),
         };
         self.send(update)?;
+        self.complain()?;
         Ok(self.machine.observed(&version, added))
     }
 
@@ -261,6 +269,14 @@ impl<T: Resource> Reflector<T> {
         Ok(())
     }
 
+    /// Hands over what is wrong with objects, if that is news.
+    fn complain(&mut self) -> Result<(), Closed> {
+        match self.reports.news::<T>() {
+            Some(complaints) => self.send(Update::Complaints(complaints)),
+            None => Ok(()),
+        }
+    }
+
     fn send(&self, update: Update<T>) -> Result<(), Closed> {
         self.sender.send(update).map_err(|_| Closed)
     }
@@ -271,15 +287,16 @@ fn failed<T: Resource>(error: Error) -> (Outcome, Option<Error>) {
     (Outcome::Failed(failure), Some(error))
 }
 
-/// What has been said about objects, so that it is said once for each version of them.
+/// What is wrong with objects that can mean nothing.
 #[derive(Default)]
 struct Reports {
-    said: HashMap<NamespacedName, Box<str>>,
+    problems: BTreeMap<NamespacedName, Box<str>>,
+    changed: bool,
     absent: bool,
 }
 
 impl Reports {
-    /// Reports what is wrong with an object; gives the object, if there is one for us.
+    /// Notes what is wrong with an object; gives the object, if there is one for us.
     fn object<T: Resource>(&mut self, item: Result<Item<T>, ItemError>) -> Option<T> {
         let item = match item {
             Ok(item) => item,
@@ -288,24 +305,38 @@ impl Reports {
                 return None;
             }
         };
-        // What is wrong inside an object that is used all the same is routing's to report.
-        match &item.object {
-            Ok(_) => self.forget(&item.name),
+        // What is wrong inside an object that is used all the same is said by that object.
+        match item.object {
+            Ok(object) => {
+                self.forget(&item.name);
+                object
+            }
             Err(problem) => {
-                let version = item.resource_version.clone();
-                let before = self.said.insert(item.name.clone(), version);
-                if before.as_ref() != Some(&item.resource_version) {
-                    log::warn!("{} {} ignored: {problem}", T::KIND, item.name);
-                }
+                let before = self.problems.insert(item.name, problem.clone());
+                self.changed |= before != Some(problem);
+                None
             }
         }
-        item.object.ok().flatten()
     }
 
     fn forget(&mut self, name: &NamespacedName) {
-        if !self.said.is_empty() {
-            self.said.remove(name);
+        if !self.problems.is_empty() {
+            self.changed |= self.problems.remove(name).is_some();
         }
+    }
+
+    /// Everything is about to be said anew.
+    fn forget_all(&mut self) {
+        self.changed |= !self.problems.is_empty();
+        self.problems.clear();
+    }
+
+    /// All there is, if it is not what it was at the last call.
+    fn news<T: Resource>(&mut self) -> Option<Vec<Box<str>>> {
+        let problems = self.problems.iter();
+        let complaints =
+            problems.map(|(name, problem)| format!("{} {name}: {problem}", T::KIND).into());
+        std::mem::take(&mut self.changed).then(|| complaints.collect())
     }
 
     /// The resource is not there for us; true if that is news.

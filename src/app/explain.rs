@@ -12,6 +12,7 @@ use crate::control;
 use crate::options::{Explain, Options};
 use crate::portal::PortalKind;
 use crate::routing::{ExplainRequest, Table, explain};
+use crate::types::IpFamily;
 
 /// Manifests are local files: whatever is not read by then is not there.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,19 +44,30 @@ fn live(request: &ExplainRequest, options: &Options) -> Result<String, Error> {
     }
 }
 
-/// What a proxy would say that had these manifests, on the Node that is in them: this machine is not looked at.
+/// What a proxy would say that had these manifests, on the Node that is named or else the only one in them: this machine is
+/// not looked at.
 fn offline(request: &ExplainRequest, options: &Options) -> Result<String, Error> {
     let node_name = options.node_name("").unwrap_or_default();
     let feeds = Feeds::start(options, None, &node_name)?;
     let mut world = World::new(&feeds, &node_name, Vec::new());
     receive(&mut world)?;
-    let addresses = world
+    let mut addresses = world
         .node()
         .map(|node| node.addresses.to_vec())
         .unwrap_or_default();
+    // Every host has these, and no Node says so.
+    addresses.extend(IpFamily::ALL.map(IpFamily::localhost));
     world.set_host_addresses(addresses);
-    let mut table = Table::new(settings::of(options, &node_name, PortalKind::Netns)?);
-    table.rebuild(&world.inputs());
+    let node_name = match world.node() {
+        Some(node) => node.name.name(),
+        None => &node_name,
+    };
+    let mut table = Table::new(settings::of(options, node_name, PortalKind::Netns)?);
+    let delta = table.rebuild(&world.inputs());
+    for problem in &delta.problems {
+        log::warn!("{problem}");
+    }
+    table.set_complaints(world.complaints());
     Ok(explain::answer(&table, request))
 }
 

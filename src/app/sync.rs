@@ -115,6 +115,9 @@ impl Sync {
     fn collect(&mut self, changes: &mut Changes) {
         let before = (changes.services, changes.keys.len());
         let node_changed = self.world.collect(changes);
+        if std::mem::take(&mut changes.complaints) {
+            self.table.set_complaints(self.world.complaints());
+        }
         if node_changed {
             self.observers.node(self.world.node());
         }
@@ -170,6 +173,7 @@ impl Sync {
             captures_removed,
             health_checks,
             problems,
+            resolved,
             ..
         } = delta;
         self.listeners
@@ -177,6 +181,9 @@ impl Sync {
         self.pace.last = Some(now);
         for problem in &problems {
             log::warn!("{problem}");
+        }
+        for problem in &resolved {
+            log::info!("no more: {problem}");
         }
         if changes.everything {
             self.observers.node_port_addresses(&self.table);

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::feeds::Feeds;
 use crate::config::Subscription;
 use crate::routing::Inputs;
-use crate::types::{NamespacedName, Node, Service, ServiceCidr, Slices, Snapshot};
+use crate::types::{NamespacedName, Node, Object, Service, ServiceCidr, Slices, Snapshot};
 
 /// Subscriptions to the four kinds, with what they have said so far.
 pub(super) struct World {
@@ -16,8 +16,8 @@ pub(super) struct World {
     slices_told: Subscription<Slices>,
     nodes_told: Subscription<Arc<Node>>,
     service_cidrs_told: Subscription<Arc<ServiceCidr>>,
-    /// The key of our Node.
-    node_key: NamespacedName,
+    /// The key of our Node; None: the only one there is.
+    node_key: Option<NamespacedName>,
     services: Snapshot<Arc<Service>>,
     slices: Snapshot<Slices>,
     node: Option<Arc<Node>>,
@@ -25,6 +25,9 @@ pub(super) struct World {
     host_addresses: Vec<IpAddr>,
     /// The Node and the ServiceCIDRs have been received whole too; never waited for by the proxy.
     cluster_synced: [bool; 2],
+    /// What is wrong with what the sources say and that no Service or slice carries, by kind: services, slices, nodes,
+    /// ServiceCIDRs.
+    complaints: [Vec<Box<str>>; 4],
 }
 
 /// What has changed since somebody last acted on it.
@@ -36,6 +39,8 @@ pub(super) struct Changes {
     pub(super) services: usize,
     /// The Node, this host's addresses or the ServiceCIDRs changed: every Service may mean something else now.
     pub(super) everything: bool,
+    /// What is wrong that no Service carries changed.
+    pub(super) complaints: bool,
 }
 
 impl Changes {
@@ -51,13 +56,14 @@ impl World {
             slices_told: feeds.endpoints.subscribe(),
             nodes_told: feeds.nodes.subscribe(),
             service_cidrs_told: feeds.service_cidrs.subscribe(),
-            node_key: NamespacedName::cluster_scoped(node_name),
+            node_key: (!node_name.is_empty()).then(|| NamespacedName::cluster_scoped(node_name)),
             services: Snapshot::default(),
             slices: Snapshot::default(),
             node: None,
             service_cidrs: Vec::new(),
             host_addresses,
             cluster_synced: [false; 2],
+            complaints: Default::default(),
         }
     }
 
@@ -91,6 +97,11 @@ impl World {
         &self.slices
     }
 
+    /// What is wrong that no Service carries, each as `KIND name: what`.
+    pub(super) fn complaints(&self) -> Vec<Box<str>> {
+        self.complaints.concat()
+    }
+
     /// How many Services there are, proxied or not.
     pub(super) fn service_count(&self) -> usize {
         self.services.objects.len()
@@ -112,18 +123,28 @@ impl World {
         let mut node_changed = false;
         if let Some(update) = self.services_told.take() {
             self.services = update.snapshot;
+            changes.complaints |= self.complain(0, self.services.complaints.to_vec());
             changes.services += update.changed.len();
             changes.keys.extend(update.changed);
         }
         if let Some(update) = self.slices_told.take() {
             self.slices = update.snapshot;
+            changes.complaints |= self.complain(1, self.slices.complaints.to_vec());
             changes.keys.extend(update.changed);
         }
         if let Some(update) = self.nodes_told.take() {
             self.cluster_synced[0] |= update.snapshot.synced;
-            let node = update.snapshot.objects.get(&self.node_key).cloned();
+            let nodes = &update.snapshot.objects;
+            let node = match &self.node_key {
+                Some(key) => nodes.get(key).cloned(),
+                None if nodes.len() == 1 => nodes.iter().next().map(|(_, node)| node.clone()),
+                None => None,
+            };
             node_changed = node != self.node;
             self.node = node;
+            let mut complaints = update.snapshot.complaints.to_vec();
+            complaints.extend(self.node.iter().flat_map(|node| of_object(&**node)));
+            changes.complaints |= self.complain(2, complaints);
         }
         if let Some(update) = self.service_cidrs_told.take() {
             self.cluster_synced[1] |= update.snapshot.synced;
@@ -135,9 +156,31 @@ impl World {
             ranges.dedup();
             changes.everything |= ranges != self.service_cidrs;
             self.service_cidrs = ranges;
+            let mut complaints = update.snapshot.complaints.to_vec();
+            let objects = update.snapshot.objects.iter();
+            complaints.extend(objects.flat_map(|(_, object)| of_object(&**object)));
+            changes.complaints |= self.complain(3, complaints);
         }
         changes.everything |= node_changed;
         node_changed
+    }
+
+    /// Takes over what is wrong about one kind, and logs what is new of it; true if something is different.
+    fn complain(&mut self, kind: usize, complaints: Vec<Box<str>>) -> bool {
+        let Some(known) = self.complaints.get_mut(kind) else {
+            return false;
+        };
+        for complaint in &complaints {
+            if !known.contains(complaint) {
+                log::warn!("{complaint}");
+            }
+        }
+        for complaint in known.iter().filter(|known| !complaints.contains(known)) {
+            log::info!("no more: {complaint}");
+        }
+        let changed = *known != complaints;
+        *known = complaints;
+        changed
     }
 
     /// Takes over this host's addresses; true if they are others than before.
@@ -146,4 +189,12 @@ impl World {
         self.host_addresses = addresses;
         changed
     }
+}
+
+/// An object's own problems, where routing does not report them.
+fn of_object<T: Object>(object: &T) -> Vec<Box<str>> {
+    let problems = object.problems().iter();
+    problems
+        .map(|problem| format!("{} {}: {problem}", T::KIND, object.name()).into())
+        .collect()
 }

@@ -94,7 +94,7 @@ impl<K: Kind> Merge<K> {
     fn new(mux: Mux<K::Object>, broadcaster: Broadcaster<K::Value>, stopped: Receiver<()>) -> Self {
         let (names, channels): (Vec<_>, Vec<_>) = mux.into_receivers().into_iter().unzip();
         Self {
-            store: Store::new(names.len(), Instant::now()),
+            store: Store::new(names.len(), Instant::now()).named(&names),
             broadcaster,
             stopped,
             names,

@@ -1,6 +1,6 @@
 //! What every source says about one kind of object, and the one state that follows from it. Pure: `now` is an argument.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,9 @@ pub type ServiceCidrStore = Store<ServiceCidrs>;
 /// How long the first snapshot waits for a source that says nothing once another one has spoken.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
+/// At most so many complaints are kept of one source; a broken source can have thousands.
+const MAX_COMPLAINTS: usize = 100;
+
 /// Merges what several sources say about one kind. Where two of them have the same key, the one configured first wins.
 ///
 /// One source's silence, failure or end never changes what another one said.
@@ -30,12 +33,18 @@ pub struct Store<K: Kind> {
     told: Snapshot<K::Value>,
     synced: bool,
     started: Instant,
+    /// The sources' names by rank, for complaints.
+    names: Vec<String>,
+    /// Objects that several sources have: the rank of the one that counts, and of the next.
+    doubles: BTreeMap<NamespacedName, (usize, usize)>,
+    complaints_changed: bool,
 }
 
 struct Source<T> {
     objects: HashMap<NamespacedName, Arc<T>>,
     delivered: bool,
     ended: bool,
+    complaints: Vec<Box<str>>,
 }
 
 impl<K: Kind> Store<K> {
@@ -45,6 +54,7 @@ impl<K: Kind> Store<K> {
             objects: HashMap::new(),
             delivered: false,
             ended: false,
+            complaints: Vec::new(),
         };
         Self {
             sources: std::iter::repeat_with(source).take(sources).collect(),
@@ -53,7 +63,17 @@ impl<K: Kind> Store<K> {
             told: Snapshot::default(),
             synced: false,
             started: now,
+            names: Vec::new(),
+            doubles: BTreeMap::new(),
+            complaints_changed: false,
         }
+    }
+
+    /// The same store, with names for its sources.
+    #[must_use]
+    pub fn named(mut self, names: &[String]) -> Self {
+        self.names = names.to_vec();
+        self
     }
 
     /// Takes in what a source says.
@@ -70,6 +90,11 @@ impl<K: Kind> Store<K> {
             Update::Remove(key) => teller.remove(&key).into_iter().collect(),
             // Nothing it said is taken back, and whether it is waited for depends on what it delivered alone.
             Update::Unavailable => Vec::new(),
+            Update::Complaints(complaints) => {
+                self.complaints_changed |= teller.complaints != complaints;
+                teller.complaints = complaints;
+                Vec::new()
+            }
         };
         let edits = self.visible(source, edits);
         self.dirty.extend(K::merge(&mut self.view, edits));
@@ -91,12 +116,17 @@ impl<K: Kind> Store<K> {
             dirty.filter(|key| view.get(key) != told.get(key)).collect();
         // The burst of a first list must not keep its room.
         self.dirty.shrink_to(64);
-        if changed.is_empty() && self.synced == self.told.synced {
+        let complaints_changed = std::mem::take(&mut self.complaints_changed);
+        if changed.is_empty() && self.synced == self.told.synced && !complaints_changed {
             return None;
         }
         self.told = Snapshot {
             objects: self.view.clone(),
             synced: self.synced,
+            complaints: match complaints_changed {
+                true => self.complaints(),
+                false => self.told.complaints.clone(),
+            },
         };
         Some(Broadcast {
             snapshot: self.told.clone(),
@@ -124,10 +154,11 @@ impl<K: Kind> Store<K> {
     }
 
     /// What edits of one source's objects mean for the merged state.
-    fn visible(&self, source: usize, edits: Vec<Edit<K::Object>>) -> Vec<Edit<K::Object>> {
+    fn visible(&mut self, source: usize, edits: Vec<Edit<K::Object>>) -> Vec<Edit<K::Object>> {
         if self.sources.len() == 1 {
             return edits;
         }
+        self.find_doubles(&edits);
         let (before, after) = self.sources.split_at(source);
         let visible = |edit: Edit<K::Object>| {
             let key = edit.old.as_ref().or(edit.new.as_ref())?.name();
@@ -142,6 +173,51 @@ impl<K: Kind> Store<K> {
             })
         };
         edits.into_iter().filter_map(visible).collect()
+    }
+
+    /// Which of these keys several sources have.
+    fn find_doubles(&mut self, edits: &[Edit<K::Object>]) {
+        for edit in edits {
+            let Some(object) = edit.old.as_ref().or(edit.new.as_ref()) else {
+                continue;
+            };
+            let key = object.name();
+            let sources = self.sources.iter().enumerate();
+            let mut holders = sources
+                .filter_map(|(rank, source)| source.objects.contains_key(key).then_some(rank));
+            let before = match (holders.next(), holders.next()) {
+                (Some(first), Some(second)) => self.doubles.insert(key.clone(), (first, second)),
+                (_, _) => self.doubles.remove(key),
+            };
+            self.complaints_changed |= before.as_ref() != self.doubles.get(key);
+        }
+    }
+
+    /// All there are, the sources' own and ours about what two of them say.
+    fn complaints(&self) -> Arc<[Box<str>]> {
+        let mut complaints = Vec::new();
+        for source in &self.sources {
+            bounded(source.complaints.iter().cloned(), &mut complaints);
+        }
+        let name = |rank: &usize| self.names.get(*rank).map_or("another source", |name| name);
+        let doubles = self.doubles.iter().map(|(key, (first, second))| {
+            let (kind, first, second) = (K::Object::KIND, name(first), name(second));
+            format!("{kind} {key}: defined by {first} and by {second}; what {first} says is used")
+                .into()
+        });
+        bounded(doubles, &mut complaints);
+        complaints.sort_unstable();
+        complaints.dedup();
+        complaints.into()
+    }
+}
+
+/// Adds the first of these, and how many more there are.
+fn bounded(some: impl ExactSizeIterator<Item = Box<str>>, all: &mut Vec<Box<str>>) {
+    let more = some.len().saturating_sub(MAX_COMPLAINTS);
+    all.extend(some.take(MAX_COMPLAINTS));
+    if more > 0 {
+        all.push(format!("and {more} more of the same source and kind").into());
     }
 }
 

@@ -33,7 +33,8 @@ usage: portico explain [flags]                           all Services
        portico explain [flags] NAMESPACE/NAME            one Service, endpoint by endpoint
        portico explain [flags] --from IP --to IP:PORT    one connection
 
-Asks the running proxy; with --manifests, answers from these files alone.
+Asks the running proxy; with --manifests, answers from these files alone, for the Node
+of --hostname-override, or else the only one in them.
 ";
 
 impl Topic {

@@ -19,6 +19,8 @@ pub struct Table {
     pub(super) index: Index,
     /// Sums over all entries: internal, external.
     no_local_endpoints: (usize, usize),
+    /// What is wrong that no Service here carries, each as `KIND name: what`; for explain alone.
+    pub(super) complaints: Vec<Box<str>>,
 }
 
 impl Table {
@@ -30,7 +32,13 @@ impl Table {
             entries: HashMap::new(),
             index: Index::default(),
             no_local_endpoints: (0, 0),
+            complaints: Vec::new(),
         }
+    }
+
+    /// What is wrong with objects that are no part of this table, or with their sources, each as `KIND name: what`.
+    pub fn set_complaints(&mut self, complaints: Vec<Box<str>>) {
+        self.complaints = complaints;
     }
 
     /// What the user has set.

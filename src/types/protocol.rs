@@ -54,6 +54,14 @@ impl IpFamily {
         if ip.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
+    /// The loopback address that every host has.
+    pub fn localhost(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::LOCALHOST.into(),
+            Self::V6 => Ipv6Addr::LOCALHOST.into(),
+        }
+    }
+
     /// The wildcard address, `0.0.0.0` or `::`.
     pub fn unspecified(self) -> IpAddr {
         match self {

@@ -12,6 +12,8 @@ pub struct Snapshot<V> {
     /// Every configured source has delivered, or has been unavailable for long enough not to be waited for.
     /// Nothing may be opened or closed on the word of a snapshot that is not synced.
     pub synced: bool,
+    /// What is wrong with what sources say and that no object carries, each as `KIND name: what`; sorted.
+    pub complaints: Arc<[Box<str>]>,
 }
 
 impl<V> Clone for Snapshot<V> {
@@ -19,6 +21,7 @@ impl<V> Clone for Snapshot<V> {
         Self {
             objects: self.objects.clone(),
             synced: self.synced,
+            complaints: self.complaints.clone(),
         }
     }
 }
@@ -28,6 +31,7 @@ impl<V> Default for Snapshot<V> {
         Self {
             objects: CowMap::default(),
             synced: false,
+            complaints: Arc::default(),
         }
     }
 }

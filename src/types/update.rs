@@ -28,4 +28,7 @@ pub enum Update<T> {
     /// The source cannot be read now. What it said before stays in force; before its first `Set` it counts as absent,
     /// so that other sources are not held up for ever.
     Unavailable,
+    /// What is wrong with what the source says and that no delivered object carries: objects that can mean nothing, objects
+    /// said twice. Each as `KIND name: what`; replaces all complaints of this source about this kind.
+    Complaints(Vec<Box<str>>),
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::{Decode, Interner, ItemError, Kind};
-use crate::types::{EndpointSlice, Node, Service, ServiceCidr};
+use crate::types::{EndpointSlice, NamespacedName, Node, Service, ServiceCidr};
 
 /// An object of any kind that we read.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,8 @@ pub struct ObjectError {
     pub object: String,
     /// `field: what`.
     pub problem: String,
+    /// Which object it is, where at least that is known.
+    pub key: Option<(Kind, NamespacedName)>,
     /// No mistake, just none of the kinds that a proxy reads: a Deployment beside its Service.
     pub foreign: bool,
 }
@@ -52,13 +54,10 @@ fn collect(
     interner: &mut Interner,
     objects: &mut Vec<Result<Object, ObjectError>>,
 ) {
-    let name = value.pointer("/metadata/name").and_then(Value::as_str);
     let error = |object: &str, problem: String| ObjectError {
-        object: match name {
-            Some(name) => format!("{object} {name}"),
-            None => object.to_string(),
-        },
+        object: described(object, &value),
         problem,
+        key: None,
         foreign: false,
     };
     let foreign = |version: &str, kind: &str| {
@@ -108,12 +107,36 @@ fn collect(
             return;
         };
         if let Some(Value::Array(items)) = value.remove("items") {
-            for item in items {
+            for (i, item) in items.into_iter().enumerate() {
+                let before = objects.len();
                 collect(item, listed, interner, objects);
+                // Where to look for what has no name.
+                for error in objects
+                    .iter_mut()
+                    .skip(before)
+                    .filter_map(|o| o.as_mut().err())
+                {
+                    if error.key.is_none() {
+                        error.problem.push_str(&format!(" (items[{i}])"));
+                    }
+                }
             }
         }
     } else {
         objects.push(Err(foreign(version, kind)));
+    }
+}
+
+/// `KIND namespace/name` of an object, as far as it says so.
+pub fn described(kind: &str, value: &Value) -> String {
+    let of = |field: &str| {
+        let text = value.get("metadata")?.get(field)?.as_str();
+        text.filter(|text| !text.is_empty())
+    };
+    match (of("namespace"), of("name")) {
+        (Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}"),
+        (None, Some(name)) => format!("{kind} {name}"),
+        (_, None) => kind.to_string(),
     }
 }
 
@@ -123,37 +146,38 @@ fn object(
     interner: &mut Interner,
     objects: &mut Vec<Result<Object, ObjectError>>,
 ) {
-    // Manifests are small: writing the value out again saves a second way of decoding.
-    let text = value.to_string();
     let decoded = match kind {
-        Kind::Service => decode(kind, &text, interner, Object::Service),
+        Kind::Service => decode(kind, value, interner, Object::Service),
         Kind::EndpointSlice | Kind::Endpoints => {
-            decode(kind, &text, interner, Object::EndpointSlice)
+            decode(kind, value, interner, Object::EndpointSlice)
         }
-        Kind::Node => decode(kind, &text, interner, Object::Node),
-        Kind::ServiceCidr => decode(kind, &text, interner, Object::ServiceCidr),
+        Kind::Node => decode(kind, value, interner, Object::Node),
+        Kind::ServiceCidr => decode(kind, value, interner, Object::ServiceCidr),
     };
     objects.extend(decoded);
 }
 
 fn decode<T: Decode>(
     kind: Kind,
-    text: &str,
+    value: &Value,
     interner: &mut Interner,
     wrap: fn(T) -> Object,
 ) -> Option<Result<Object, ObjectError>> {
-    match T::decode(kind, text, interner) {
+    // Manifests are small: writing the value out again saves a second way of decoding.
+    match T::decode(kind, &value.to_string(), interner) {
         Ok(item) => match item.object {
             Ok(object) => object.map(|object| Ok(wrap(object))),
             Err(problem) => Some(Err(ObjectError {
-                object: format!("{} {}", kind.as_str(), item.name),
+                object: format!("{} {}", T::KIND, item.name),
                 problem: problem.into(),
+                key: Some((kind, item.name)),
                 foreign: false,
             })),
         },
         Err(ItemError { problem }) => Some(Err(ObjectError {
-            object: kind.as_str().to_string(),
+            object: described(kind.as_str(), value),
             problem: problem.into(),
+            key: None,
             foreign: false,
         })),
     }

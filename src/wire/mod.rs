@@ -23,7 +23,7 @@ pub mod yaml;
 
 pub use intern::Interner;
 pub use ip::{parse_cidr, parse_ip};
-pub use manifest::{Object, ObjectError, objects};
+pub use manifest::{Object, ObjectError, described, objects};
 pub use meta::{Item, ItemError};
 pub use status::Status;
 pub use stream::{Event, Events, ListMeta, StreamError, list};

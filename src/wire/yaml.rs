@@ -4,10 +4,11 @@
 //! file that somebody else wrote must not be able to exhaust memory or the stack.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// As deep as serde_json goes before it refuses, so that both kinds of text have one limit.
@@ -59,7 +60,185 @@ pub fn documents_lenient(text: &str) -> Result<(Vec<Value>, Vec<YamlError>), Yam
         lenient: true,
         ..Loader::default()
     };
-    loader.load(text.strip_prefix('\u{feff}').unwrap_or(text))
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (documents, duplicates) = loader.load(text)?;
+    let errors = duplicates.into_iter().map(|duplicate| duplicate.error);
+    Ok((documents, errors.collect()))
+}
+
+/// A key that appears twice in one mapping, of which the last value counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duplicate {
+    /// What and where.
+    pub error: YamlError,
+    /// In which of the documents that were returned, the first being 0.
+    pub index: usize,
+    /// In which element of that document's `items`.
+    pub item: Option<usize>,
+}
+
+/// What a text of several documents says, as far as it can be read.
+#[derive(Debug, Default, PartialEq)]
+pub struct Manifests {
+    /// The documents that can be read.
+    pub documents: Vec<Value>,
+    /// Keys that appear twice in them.
+    pub duplicates: Vec<Duplicate>,
+    /// Why other documents cannot be read.
+    pub errors: Vec<YamlError>,
+}
+
+/// As [`documents`], but a key that appears twice costs only its first value, and what is no YAML only its document. An
+/// error if that leaves nothing.
+pub fn manifests(text: &str) -> Result<Manifests, YamlError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim_start().starts_with(['{', '['])
+        && let Some(found) = json_manifests(text)
+    {
+        return Ok(found);
+    }
+    let error = match load_leniently(text) {
+        Ok((documents, duplicates)) => {
+            return Ok(Manifests {
+                documents,
+                duplicates,
+                errors: Vec::new(),
+            });
+        }
+        Err(error) => error,
+    };
+    let mut found = Manifests::default();
+    for (number, (line, part)) in (1..).zip(parts(text)) {
+        let at = |error: YamlError| YamlError {
+            document: number,
+            line: line + error.line,
+            ..error
+        };
+        match load_leniently(part) {
+            Ok((documents, duplicates)) => {
+                let before = found.documents.len();
+                found.documents.extend(documents);
+                let duplicates = duplicates.into_iter().map(|duplicate| Duplicate {
+                    error: at(duplicate.error),
+                    index: before + duplicate.index,
+                    ..duplicate
+                });
+                found.duplicates.extend(duplicates);
+            }
+            Err(error) => found.errors.push(at(error)),
+        }
+    }
+    match found.documents.is_empty() {
+        true => Err(error),
+        false => Ok(found),
+    }
+}
+
+fn load_leniently(text: &str) -> Result<(Vec<Value>, Vec<Duplicate>), YamlError> {
+    let loader = Loader {
+        lenient: true,
+        ..Loader::default()
+    };
+    loader.load(text)
+}
+
+/// None if it is not JSON throughout.
+fn json_manifests(text: &str) -> Option<Manifests> {
+    let mut found = Manifests::default();
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let mut start = 0;
+    while let Some(value) = values.next() {
+        let (value, part) = (value.ok()?, text.get(start..values.byte_offset())?);
+        if serde_json::from_str::<Distinct>(part).is_err() {
+            // JSON is YAML, which knows where it is.
+            let lines = text.get(..start)?.matches('\n').count();
+            let (_, duplicates) = load_leniently(part).unwrap_or_default();
+            for mut duplicate in duplicates {
+                duplicate.index = found.documents.len();
+                duplicate.error.document = duplicate.index + 1;
+                duplicate.error.line += lines;
+                found.duplicates.push(duplicate);
+            }
+        }
+        found.documents.push(value);
+        start = values.byte_offset();
+    }
+    Some(found)
+}
+
+/// The text's documents, each with the number of lines before it. `---` at the beginning of a line ends whatever stood before.
+fn parts(text: &str) -> Vec<(usize, &str)> {
+    let (mut parts, mut start, mut first_line, mut at) = (Vec::new(), 0, 0, 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let marker = line.strip_prefix("---");
+        if at > start
+            && marker.is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+        {
+            parts.push((first_line, &text[start..at]));
+            (start, first_line) = (at, number);
+        }
+        at += line.len();
+    }
+    parts.push((first_line, &text[start..]));
+    parts
+}
+
+/// JSON without a key that appears twice. serde_json itself would keep the last one in silence.
+struct Distinct;
+
+impl<'de> Deserialize<'de> for Distinct {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DistinctVisitor)
+    }
+}
+
+struct DistinctVisitor;
+
+impl<'de> Visitor<'de> for DistinctVisitor {
+    type Value = Distinct;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Distinct, A::Error> {
+        while list.next_element::<Distinct>()?.is_some() {}
+        Ok(Distinct)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Distinct, A::Error> {
+        let mut keys = HashSet::new();
+        while let Some((key, Distinct)) = object.next_entry::<String, Distinct>()? {
+            if !keys.insert(key) {
+                return Err(de::Error::custom("a key appears twice"));
+            }
+        }
+        Ok(Distinct)
+    }
 }
 
 /// Builds the values from the parser's events.
@@ -75,7 +254,7 @@ struct Loader {
     aliased: usize,
     /// Duplicate keys are complaints, not errors.
     lenient: bool,
-    complaints: Vec<YamlError>,
+    complaints: Vec<Duplicate>,
 }
 
 /// A collection that has begun.
@@ -95,7 +274,7 @@ enum Content {
 }
 
 impl Loader {
-    fn load(mut self, text: &str) -> Result<(Vec<Value>, Vec<YamlError>), YamlError> {
+    fn load(mut self, text: &str) -> Result<(Vec<Value>, Vec<Duplicate>), YamlError> {
         let mut parser = Parser::new(StrInput::new(text));
         while let Some(event) = parser.next_event() {
             let (event, span) = event.map_err(|error| self.scan_error(&error))?;
@@ -209,7 +388,14 @@ impl Loader {
         };
         match problem.map(|problem| self.error(span, problem)) {
             // Only the duplicate keeps what it names; a key that is no scalar leaves nothing to go on with.
-            Some(error) if self.lenient && self.has_key() => self.complaints.push(error),
+            Some(error) if self.lenient && self.has_key() => {
+                let duplicate = Duplicate {
+                    error,
+                    index: self.documents.len(),
+                    item: self.item(),
+                };
+                self.complaints.push(duplicate);
+            }
             Some(error) => return Err(error),
             None => {}
         }
@@ -220,6 +406,23 @@ impl Loader {
     fn has_key(&self) -> bool {
         let content = self.open.last().map(|open| &open.content);
         matches!(content, Some(Content::Mapping { key: Some(_), .. }))
+    }
+
+    /// In which element of the outermost mapping's `items` we are.
+    fn item(&self) -> Option<usize> {
+        match self.open.get(..2)? {
+            [
+                Open {
+                    content: Content::Mapping { key: Some(key), .. },
+                    ..
+                },
+                Open {
+                    content: Content::Sequence(before),
+                    ..
+                },
+            ] if key == "items" => Some(before.len()),
+            _ => None,
+        }
     }
 
     fn error(&self, span: Span, message: impl Into<String>) -> YamlError {
@@ -440,6 +643,61 @@ mod tests {
             ]
         );
         assert!(documents_lenient("? [a]\n: 1\n").is_err());
+    }
+
+    #[test]
+    fn manifests_lose_only_what_is_wrong() {
+        let table = [
+            ("a: 1\n---\nb: 2\n", "[{\"a\":1},{\"b\":2}]", ""),
+            (
+                "a: 1\n---\nb: [\n---\n# x\n---\nc: 3\nc: 4\n",
+                "[{\"a\":1},{\"c\":4}]",
+                "1: line 8: the key \"c\" appears twice (document 4); line 4",
+            ),
+            (
+                "items:\n- a: 1\n- {b: 1, b: 2}\n",
+                "[{\"items\":[{\"a\":1},{\"b\":2}]}]",
+                "0[1]: line 3: the key \"b\" appears twice",
+            ),
+            (
+                "{\"a\": {\"b\": 1, \"b\": 2}}\n{\"c\": 3}",
+                "[{\"a\":{\"b\":2}},{\"c\":3}]",
+                "0: line 1: the key \"b\" appears twice",
+            ),
+            ("{\"a\": 1}{\"a\": 2}", "[{\"a\":1},{\"a\":2}]", ""),
+            (
+                "{}\n{\"a\": 1,\n\"a\": 2}",
+                "[{},{\"a\":2}]",
+                "1: line 3: the key \"a\" appears twice (document 2)",
+            ),
+            ("text: |\n  ---\n  more\n---not\n", "", "error"),
+        ];
+        for (text, documents, wrong) in table {
+            let Ok(found) = manifests(text) else {
+                assert_eq!(wrong, "error", "{text}");
+                continue;
+            };
+            assert_eq!(
+                Value::Array(found.documents).to_string(),
+                documents,
+                "{text}"
+            );
+            let duplicates = found.duplicates.iter().map(|duplicate| {
+                let item = duplicate.item.map(|item| format!("[{item}]"));
+                format!(
+                    "{}{}: {}",
+                    duplicate.index,
+                    item.unwrap_or_default(),
+                    duplicate.error
+                )
+            });
+            let errors = found
+                .errors
+                .iter()
+                .map(|error| format!("line {}", error.line));
+            let said: Vec<String> = duplicates.chain(errors).collect();
+            assert_eq!(said.join("; "), wrong, "{text}");
+        }
     }
 
     #[test]

@@ -531,12 +531,14 @@ fn one_bad_object_costs_that_object() {
     names["addressType"] = json!("FQDN");
     server.put(names);
     let updates = Updates::<EndpointSlice>::from(&access(&server.url()));
-    updates.expect(&["set shop/good"]);
+    let why = "complaints EndpointSlice shop/bad: metadata.labels[kubernetes.io/service-name]: missing, so it belongs to \
+               no Service";
+    updates.expect(&["set shop/good", why]);
     server.put(slice("bad"));
-    updates.expect(&["add shop/bad"]);
+    updates.expect(&["add shop/bad", "complaints "]);
     // What it was is not true any more.
     server.put(bad);
-    updates.expect(&["remove shop/bad"]);
+    updates.expect(&["remove shop/bad", why]);
 }
 
 #[test]

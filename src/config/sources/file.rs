@@ -35,8 +35,9 @@ pub struct Sinks {
 /// Reads a file or a directory of manifests, and again when it changes. Dropping it stops the thread and waits for it.
 ///
 /// In a directory the files `*.yaml`, `*.yml` and `*.json` count, but not hidden ones or those of subdirectories. Where two
-/// files define the same object, the first by name does. A file that cannot be read or decoded keeps in force what it said
-/// before; a file that is deleted takes its objects with it; when the whole path goes away, all stays until it comes back.
+/// files define the same object, the first by name does. An object that can mean nothing keeps in force what it said before,
+/// as does a file that cannot be read or decoded, or with something in it that cannot be named; a file that is deleted takes
+/// its objects with it; when the whole path goes away, all stays until it comes back.
 #[derive(Debug)]
 pub struct FileSource {
     /// Closed to stop the thread.
@@ -64,6 +65,7 @@ impl FileSource {
             sinks,
             delivered: false,
             trouble: None,
+            complaints: Vec::new(),
         };
         let thread = thread::Builder::new()
             .name("manifests".into())
@@ -104,6 +106,8 @@ struct Watching {
     delivered: bool,
     /// Why there is nothing to read, as logged.
     trouble: Option<String>,
+    /// What was last said to be wrong with the files.
+    complaints: Vec<Box<str>>,
 }
 
 impl Watching {
@@ -170,6 +174,7 @@ impl Watching {
             }
         };
         let again = changes.unfinished.then_some(SETTLE);
+        self.complain()?;
         if self.delivered {
             self.send_changes(changes)?;
         } else if changes.usable && !changes.unfinished {
@@ -183,6 +188,16 @@ impl Watching {
             log::info!("manifests: {}: can be read", self.reader.root().display());
         }
         Ok(again)
+    }
+
+    /// Whatever kind it is about goes to one of the four channels: of what is wrong with a file the kind may be unknown.
+    fn complain(&mut self) -> Result<(), Closed> {
+        let complaints = self.reader.complaints();
+        if complaints != self.complaints {
+            self.complaints.clone_from(&complaints);
+            self.sinks.services.send(Update::Complaints(complaints))?;
+        }
+        Ok(())
     }
 
     /// Says once that there is nothing to read.

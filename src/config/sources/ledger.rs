@@ -41,8 +41,8 @@ pub(super) struct Entry {
     pub(super) in_force: Vec<bool>,
     /// Objects that nobody says any more.
     pub(super) removed: Vec<Key>,
-    /// Objects that two places say, each with the file whose object is in force.
-    pub(super) doubles: Vec<(Key, PathBuf)>,
+    /// For each object, in order: the same file said it before.
+    pub(super) repeated: Vec<bool>,
     /// Files to read again: an object of theirs was hidden and is not any more.
     pub(super) reread: Vec<PathBuf>,
 }
@@ -57,12 +57,7 @@ impl Ledger {
             let owner = self.owners.get(key).filter(|owner| *owner != file);
             let first = said.insert(key.clone());
             let in_force = first && owner.is_none_or(|owner| file < owner.as_path());
-            if let Some(other) = owner {
-                let winner = if in_force { file } else { other };
-                entry.doubles.push((key.clone(), winner.to_owned()));
-            } else if !first {
-                entry.doubles.push((key.clone(), file.to_owned()));
-            }
+            entry.repeated.push(!first);
             if in_force {
                 self.owners.insert(key.clone(), file.to_owned());
             }
@@ -85,6 +80,27 @@ impl Ledger {
     /// Some file says it.
     pub(super) fn says(&self, key: &Key) -> bool {
         self.owners.contains_key(key)
+    }
+
+    /// It is this file's object that is in force.
+    pub(super) fn is_owner(&self, file: &Path, key: &Key) -> bool {
+        self.owners.get(key).is_some_and(|owner| owner == file)
+    }
+
+    /// Objects that several files say: the file whose object is in force, and the next.
+    pub(super) fn doubles(&self) -> impl Iterator<Item = (&Key, &Path, &Path)> {
+        let mut found: BTreeMap<&Key, (&Path, &Path)> = BTreeMap::new();
+        for (file, keys) in &self.files {
+            for key in keys {
+                let Some(owner) = self.owners.get(key).filter(|owner| *owner != file) else {
+                    continue;
+                };
+                found.entry(key).or_insert((owner, file));
+            }
+        }
+        found
+            .into_iter()
+            .map(|(key, (owner, other))| (key, owner, other))
     }
 
     /// The file has said something, if only that there is nothing.
@@ -122,8 +138,9 @@ mod tests {
             .collect()
     }
 
-    /// Written compactly: in force (`+`) or not (`-`), removed, doubles with winners, files to read again.
-    fn text(entry: Entry) -> String {
+    /// Written compactly: in force (`+`) or not (`-`, `=` if repeated), removed, doubles with winners and losers, files to
+    /// read again.
+    fn text(entry: Entry, ledger: &Ledger) -> String {
         let name = |key: &Key| match key {
             Key::Service(name)
             | Key::EndpointSlice(name)
@@ -135,12 +152,16 @@ mod tests {
         let in_force: String = entry
             .in_force
             .iter()
-            .map(|yes| if *yes { '+' } else { '-' })
+            .zip(&entry.repeated)
+            .map(|flags| match flags {
+                (true, _) => '+',
+                (false, true) => '=',
+                (false, false) => '-',
+            })
             .collect();
-        let doubles: Vec<String> = entry
-            .doubles
-            .iter()
-            .map(|(key, file)| format!("{}@{}", name(key), file.display()))
+        let doubles: Vec<String> = ledger
+            .doubles()
+            .map(|(key, a, b)| format!("{}@{}{}", name(key), a.display(), b.display()))
             .collect();
         format!(
             "{in_force} removed={removed:?} doubles={doubles:?} reread={:?}",
@@ -157,22 +178,22 @@ mod tests {
             (
                 "c",
                 Some("y z"),
-                r#"-+ removed=[] doubles=["y@b"] reread=[]"#,
+                r#"-+ removed=[] doubles=["y@bc"] reread=[]"#,
             ),
-            ("a", Some("z"), r#"+ removed=[] doubles=["z@a"] reread=[]"#),
+            (
+                "a",
+                Some("z"),
+                r#"+ removed=[] doubles=["y@bc", "z@ac"] reread=[]"#,
+            ),
             // y goes on with what c says; x is gone.
-            ("b", None, r#" removed=["x"] doubles=[] reread=["c"]"#),
+            ("b", None, r#" removed=["x"] doubles=["z@ac"] reread=["c"]"#),
             (
                 "c",
                 Some("y z"),
-                r#"+- removed=[] doubles=["z@a"] reread=[]"#,
+                r#"+- removed=[] doubles=["z@ac"] reread=[]"#,
             ),
             ("a", Some("w"), r#"+ removed=[] doubles=[] reread=["c"]"#),
-            (
-                "c",
-                Some("z z"),
-                r#"+- removed=["y"] doubles=["z@c"] reread=[]"#,
-            ),
+            ("c", Some("z z"), r#"+= removed=["y"] doubles=[] reread=[]"#),
             ("c", Some(""), r#" removed=["z"] doubles=[] reread=[]"#),
             ("a", None, r#" removed=["w"] doubles=[] reread=[]"#),
             ("a", None, " removed=[] doubles=[] reread=[]"),
@@ -183,7 +204,7 @@ mod tests {
                 Some(names) => ledger.write(Path::new(file), &keys(names)),
                 None => ledger.strike(Path::new(file)),
             };
-            assert_eq!(text(entry), expect, "row {row}");
+            assert_eq!(text(entry, &ledger), expect, "row {row}");
         }
         assert!(ledger.files.len() == 1 && ledger.owners.is_empty());
     }

@@ -8,14 +8,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::OFlags;
+use serde_json::Value;
 
 use super::ledger::{Entry, Key, Ledger};
 use super::watcher::{Points, way_to};
-use crate::types::Object as _;
-use crate::wire::{self, Interner, Object};
+use crate::types::{NamespacedName, Object as _};
+use crate::wire::{self, Interner, Kind, Object};
 
 /// Beyond any manifest that means well.
 const LARGEST_FILE: u64 = 64 << 20;
+
+/// At most so much is said of one file.
+const MAX_COMPLAINTS: usize = 100;
 
 /// The files under one path: what they said, and when to read them again.
 pub(super) struct Reader {
@@ -46,6 +50,19 @@ struct Seen {
     identity: Identity,
     /// It could be decoded then.
     good: bool,
+    /// What was wrong with it.
+    complaints: Vec<Box<str>>,
+}
+
+/// What a text says.
+#[derive(Default)]
+struct Decoded {
+    objects: Vec<Object>,
+    /// Objects that can mean nothing, as it stands.
+    unusable: Vec<Key>,
+    /// Something in it may be any object at all.
+    unidentified: bool,
+    complaints: Vec<Box<str>>,
 }
 
 /// Differs when a file's content may differ.
@@ -115,7 +132,7 @@ impl Reader {
             self.files.remove(&file);
             log::info!("manifests: {} is gone", file.display());
             let entry = self.ledger.strike(&file);
-            changes.take_in(&file, entry, Vec::new());
+            changes.take_in(entry, Vec::new());
         }
         // What was hidden behind objects that are gone now.
         while let Some(file) = changes.reread.pop_first() {
@@ -153,65 +170,142 @@ impl Reader {
     }
 
     fn read_file(&mut self, file: &Path, metadata: &Metadata, changes: &mut Changes) {
-        let objects = load(file, metadata).and_then(|text| self.decode(file, &text));
-        let seen = Seen {
+        let decoded = load(file, metadata).and_then(|text| self.decode(file, &text));
+        let mut seen = Seen {
             identity: Identity::of(metadata),
-            good: objects.is_ok(),
+            good: false,
+            complaints: Vec::new(),
         };
-        self.files.insert(file.to_owned(), seen);
-        match objects {
-            Ok(objects) => {
-                log::info!("manifests: {}: {} objects", file.display(), objects.len());
-                let keys: Vec<Key> = objects.iter().map(key_of).collect();
+        let known = self.ledger.knows(file);
+        match decoded {
+            Ok(decoded) if decoded.unidentified && known => {
+                // It may be one of those that it said before.
+                seen.complaints = decoded.complaints;
+                let kept = "all that it said before stays in force";
+                seen.complaints
+                    .push(format!("{}: {kept}", file.display()).into());
+            }
+            Ok(decoded) => {
+                let count = decoded.objects.len();
+                log::info!("manifests: {}: {count} objects", file.display());
+                seen.good = true;
+                seen.complaints = decoded.complaints;
+                let said = decoded.objects.iter().map(key_of);
+                // What an object said when it could be read goes on.
+                let kept = decoded.unusable.into_iter();
+                let kept = kept.filter(|key| self.ledger.is_owner(file, key));
+                let keys: Vec<Key> = said.chain(kept).collect();
                 let entry = self.ledger.write(file, &keys);
-                changes.take_in(file, entry, objects);
+                seen.complaints
+                    .extend(twice_in_one(file, &keys[..count], &entry));
+                changes.take_in(entry, decoded.objects);
             }
             Err(problem) => {
-                let outcome = match self.ledger.knows(file) {
+                let outcome = match known {
                     true => "what it said before stays in force",
                     false => "nothing in it is used",
                 };
-                log::error!("manifests: {}: {problem}; {outcome}", file.display());
+                let complaint = format!("{}: {problem}; {outcome}", file.display());
+                seen.complaints.push(complaint.into());
             }
         }
+        self.files.insert(file.to_owned(), seen);
     }
 
-    /// All objects of a text, or what is wrong with it: the first problem, and how many there are.
-    fn decode(&mut self, file: &Path, text: &str) -> Result<Vec<Object>, String> {
-        let documents = wire::yaml::documents(text).map_err(|error| error.to_string())?;
-        let (mut objects, mut problems, mut foreign) = (Vec::new(), Vec::new(), 0);
-        for (number, document) in (1..).zip(documents) {
+    /// All objects of a text, and what is wrong with others; an error if nothing of it can be read.
+    fn decode(&mut self, file: &Path, text: &str) -> Result<Decoded, String> {
+        let found = wire::yaml::manifests(text).map_err(|error| error.to_string())?;
+        let place = file.display();
+        let mut decoded = Decoded::default();
+        for error in &found.errors {
+            decoded.unidentified = true;
+            decoded.complain(format!(
+                "{place}: {error}; nothing in this document is used"
+            ));
+        }
+        for duplicate in &found.duplicates {
+            let document = found.documents.get(duplicate.index).unwrap_or(&Value::Null);
+            let item = duplicate.item.and_then(|i| document.get("items")?.get(i));
+            let object = item.unwrap_or(document);
+            let kind = object.get("kind").and_then(Value::as_str);
+            let object = wire::described(kind.unwrap_or("object"), object);
+            let problem = &duplicate.error;
+            decoded.complain(format!(
+                "{object}: {problem}; the last one counts ({place})"
+            ));
+        }
+        let mut foreign = 0;
+        for (number, document) in (1..).zip(found.documents) {
             for object in wire::objects(document, &mut self.interner) {
                 match object {
-                    Ok(object) => objects.push(object),
+                    Ok(object) => decoded.objects.push(object),
                     Err(error) if error.foreign => foreign += 1,
-                    Err(error) => problems.push(format!("document {number}: {error}")),
+                    Err(error) => {
+                        decoded.complain(format!("{error} ({place}, document {number})"));
+                        match error.key {
+                            Some((kind, name)) => decoded.unusable.push(key(kind, name)),
+                            None => decoded.unidentified = true,
+                        }
+                    }
                 }
             }
         }
         if foreign > 0 {
-            let file = file.display();
-            log::debug!("manifests: {file}: {foreign} objects of other kinds are passed over");
+            log::debug!("manifests: {place}: {foreign} objects of other kinds are passed over");
         }
-        match problems.as_slice() {
-            [] => Ok(objects),
-            [problem] => Err(problem.clone()),
-            [first, more @ ..] => Err(format!("{first} (and {} more)", more.len())),
+        Ok(decoded)
+    }
+
+    /// What is wrong with the files now.
+    pub(super) fn complaints(&self) -> Vec<Box<str>> {
+        let of_files = self.files.values().flat_map(|seen| &seen.complaints);
+        let doubles = self.ledger.doubles().map(|(key, first, second)| {
+            let (first, second) = (first.display(), second.display());
+            format!("{key}: defined in {first} and in {second}; what {first} says is used").into()
+        });
+        of_files.cloned().chain(doubles).collect()
+    }
+}
+
+impl Decoded {
+    fn complain(&mut self, complaint: String) {
+        if self.complaints.len() < MAX_COMPLAINTS {
+            self.complaints.push(complaint.into());
         }
     }
 }
 
+/// Objects that one file defines twice.
+fn twice_in_one(file: &Path, keys: &[Key], entry: &Entry) -> Vec<Box<str>> {
+    let twice = keys.iter().zip(&entry.repeated);
+    let twice = twice.filter_map(|(key, repeated)| repeated.then_some(key));
+    let complaints: BTreeSet<String> = twice
+        .map(|key| {
+            format!(
+                "{key}: defined more than once in {}; the first is used",
+                file.display()
+            )
+        })
+        .collect();
+    complaints.into_iter().map(Into::into).collect()
+}
+
 impl Changes {
-    fn take_in(&mut self, file: &Path, entry: Entry, objects: Vec<Object>) {
+    fn take_in(&mut self, entry: Entry, objects: Vec<Object>) {
         let objects = objects.into_iter().zip(entry.in_force);
         self.objects
             .extend(objects.filter_map(|(object, in_force)| in_force.then_some(object)));
         self.removed.extend(entry.removed);
         self.reread.extend(entry.reread);
-        for (key, winner) in entry.doubles {
-            let (file, winner) = (file.display(), winner.display());
-            log::warn!("manifests: {file}: {key} is defined more than once; {winner} is used");
-        }
+    }
+}
+
+fn key(kind: Kind, name: NamespacedName) -> Key {
+    match kind {
+        Kind::Service => Key::Service(name),
+        Kind::EndpointSlice | Kind::Endpoints => Key::EndpointSlice(name),
+        Kind::Node => Key::Node(name),
+        Kind::ServiceCidr => Key::ServiceCidr(name),
     }
 }
 

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::view::{PortView, ports};
+use super::{complaints_about, why_unknown};
 use crate::routing::entry::Entry;
 use crate::routing::{Decision, Problem, Table};
+use crate::types::NamespacedName;
 
 pub(super) fn decision(decision: &Decision) -> Value {
     json!({
@@ -20,20 +22,27 @@ pub(super) fn decision(decision: &Decision) -> Value {
 
 pub(super) fn everything(table: &Table, entries: &[&Entry]) -> Value {
     let services: Vec<Value> = entries.iter().map(|entry| service(table, entry)).collect();
-    json!({ "services": services, "problems": problems(&table.problems()) })
+    let mut all = problems(&table.problems());
+    all.extend(table.complaints.iter().map(ToString::to_string));
+    json!({ "services": services, "problems": all })
 }
 
 pub(super) fn service(table: &Table, entry: &Entry) -> Value {
+    let name = &entry.service.name;
+    let mut all = problems(&table.problems_of(entry));
+    all.extend(complaints_about(table, name, Some(entry)).map(str::to_owned));
     json!({
-        "service": entry.service.name.to_string(),
+        "service": name.to_string(),
         "ports": ports(table, entry).map(|view| port(&view)).collect::<Vec<_>>(),
         "notProxied": entry.skipped.map(|skipped| skipped.reason()),
-        "problems": problems(&table.problems_of(entry)),
+        "problems": all,
     })
 }
 
-pub(super) fn unknown_service(name: &str) -> Value {
-    json!({ "service": name, "ports": [], "notProxied": "no such Service", "problems": [] })
+pub(super) fn unknown_service(table: &Table, name: &NamespacedName) -> Value {
+    let why = why_unknown(table, name);
+    let problems: Vec<&str> = complaints_about(table, name, None).collect();
+    json!({ "service": name.to_string(), "ports": [], "notProxied": why, "problems": problems })
 }
 
 fn port(view: &PortView<'_>) -> Value {

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use super::view::{PortView, ports};
+use super::{complaints_about, why_unknown};
 use crate::routing::entry::{Entry, Place, Placement};
 use crate::routing::{Decision, Frontend, Problem, Table, Target};
-use crate::types::{Service, ServiceType, TrafficPolicy};
+use crate::types::{NamespacedName, Service, ServiceType, TrafficPolicy};
 
 /// In the table of everything a port's endpoints are listed up to this number.
 const MAX_LISTED: usize = 4;
@@ -47,6 +48,9 @@ pub(super) fn everything(table: &Table, entries: &[&Entry]) -> String {
     for problem in table.problems() {
         text.push_str(&format!("! {problem}\n"));
     }
+    for complaint in &table.complaints {
+        text.push_str(&format!("! {complaint}\n"));
+    }
     text
 }
 
@@ -84,14 +88,21 @@ pub(super) fn service(table: &Table, entry: &Entry) -> String {
     for Problem { message, .. } in table.problems_of(entry) {
         text.push_str(&format!("! {message}\n"));
     }
+    for complaint in complaints_about(table, &service.name, Some(entry)) {
+        text.push_str(&format!("! {complaint}\n"));
+    }
     for view in ports(table, entry) {
         text.push_str(&port(&view));
     }
     text
 }
 
-pub(super) fn unknown_service(name: &str) -> String {
-    format!("{name}: no such Service\n")
+pub(super) fn unknown_service(table: &Table, name: &NamespacedName) -> String {
+    let mut text = format!("{name}: {}\n", why_unknown(table, name));
+    for complaint in complaints_about(table, name, None) {
+        text.push_str(&format!("! {complaint}\n"));
+    }
+    text
 }
 
 fn policies(service: &Service) -> String {
