@@ -25,9 +25,11 @@ fn settings() -> Settings {
         sources: Sources {
             service_ports: Box::new(Vec::new),
             rest_requests: Box::new(Vec::new),
+            rest_durations: Box::new(Vec::new),
         },
         configuration: serde_json::json!({"kind": "KubeProxyConfiguration"}),
-        health_check_failed: Box::new(|_, _, _| {}),
+        flags: vec![("cluster-cidr".into(), "10.0.0.0/8".into())],
+        listen_failed: Box::new(|_, _, _| {}),
     }
 }
 
@@ -262,6 +264,7 @@ fn the_metrics_mux() {
             r#"{"kubeproxy.config.k8s.io":{"kind":"KubeProxyConfiguration"}}"#,
         ),
         ("/livez", 404, "404 page not found\n"),
+        ("/debug/pprof/", 404, "404 page not found\n"),
     ];
     for (path, status, body) in rows {
         let answer = get(address, path);
@@ -272,6 +275,39 @@ fn the_metrics_mux() {
         head.contains("\r\nContent-Type: text/plain; charset=utf-8\r\n"),
         "{head}"
     );
+}
+
+#[test]
+fn z_pages_and_slis() {
+    let server = HealthServer::start(settings()).unwrap();
+    let address = server.metrics_addresses()[0];
+    assert_eq!(get(address, "/metrics/slis").2, "", "nobody has asked yet");
+    get(address, "/healthz");
+    get(address, "/healthz");
+    let (_, head, slis) = get(address, "/metrics/slis");
+    assert!(head.contains("\r\nContent-Type: text/plain; version=0.0.4"));
+    for line in [
+        r#"kubernetes_healthcheck{name="ping",type="healthz"} 1"#,
+        r#"kubernetes_healthchecks_total{name="ping",status="success",type="healthz"} 2"#,
+    ] {
+        assert!(slis.lines().any(|found| found == line), "{slis}");
+    }
+    promtool(&slis);
+    let reset = talk(address, "DELETE /metrics/slis HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!((reset.0, reset.2.as_str()), (200, "metrics reset\n"));
+    assert_eq!(get(address, "/metrics/slis").2, "");
+
+    for (path, expect) in [
+        ("/flagz", "\ncluster-cidr=10.0.0.0/8\n"),
+        ("/statusz", "\nUp: 0 hr 00 min "),
+    ] {
+        let (status, head, body) = get(address, path);
+        assert_eq!(status, 200, "{path}");
+        assert!(head.contains("\r\nContent-Type: text/plain; charset=utf-8\r\n"));
+        assert!(body.contains(expect), "{body}");
+        let json = format!("GET {path} HTTP/1.0\r\nAccept: application/json\r\n\r\n");
+        assert_eq!(talk(address, &json).unwrap().0, 406, "{path}");
+    }
 }
 
 /// Undoes `Transfer-Encoding: chunked`.
@@ -314,6 +350,15 @@ fn metrics_are_what_prometheus_reads() {
             count: 3,
         }]
     });
+    settings.sources.rest_durations = Box::new(|| {
+        vec![RestDurations {
+            verb: "GET".into(),
+            host: "10.0.0.1:6443".into(),
+            buckets: vec![(0.005, 1), (0.5, 2)],
+            count: 3,
+            sum: 61.5,
+        }]
+    });
     settings.sync_metrics.service_changes(5);
     settings
         .sync_metrics
@@ -333,6 +378,8 @@ fn metrics_are_what_prometheus_reads() {
         format!("portico_service_connections_total{port} 3"),
         format!("portico_service_connect_duration_seconds_sum{port} 1.5"),
         format!("portico_service_connect_duration_seconds_count{port} 1"),
+        r#"rest_client_request_duration_seconds_bucket{verb="GET",host="10.0.0.1:6443",le="0.5"} 2"#.into(),
+        r#"rest_client_request_duration_seconds_count{verb="GET",host="10.0.0.1:6443"} 3"#.into(),
         "kubeproxy_sync_proxy_rules_service_changes_total 5".into(),
         "kubeproxy_sync_proxy_rules_service_changes_pending 0".into(),
         "kubeproxy_sync_proxy_rules_endpoint_changes_pending 2".into(),

@@ -179,7 +179,65 @@ fn metrics_count_what_a_service_carries() {
         (no_local("external") == Some(1.0)).then_some(())
     });
     assert_eq!(no_local("internal"), Some(0.0));
-    promtool_approves(&cluster.get(METRICS, "/metrics").unwrap().1);
+    let text = cluster.get(METRICS, "/metrics").unwrap().1;
+    let host = cluster.api.address();
+    let lists =
+        format!("rest_client_request_duration_seconds_count{{verb=\"GET\",host=\"{host}\"}} ");
+    let counted = text.lines().find_map(|line| line.strip_prefix(&lists));
+    let counted: Option<u64> = counted.and_then(|count| count.parse().ok());
+    assert!(counted.is_some_and(|count| count >= 3), "{text}");
+    promtool_approves(&text);
+
+    let (code, flags) = cluster.get(METRICS, "/flagz").unwrap();
+    assert_eq!(code, 200);
+    assert!(flags.contains("\nhostname-override=node-1\n"), "{flags}");
+    assert!(flags.contains("\noom-score-adj=-999\n"), "{flags}");
+}
+
+#[test]
+fn a_server_that_cannot_be_bound_is_an_event_even_when_that_is_the_end() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let bound = |address| cluster.net.node.run(|| TcpListener::bind(address));
+    let taken = [HEALTHZ, METRICS].map(|address| bound(address).expect("nobody has it"));
+    let events = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let reported = |reason: &str| {
+        let requests = cluster.api.requests_of(events);
+        let bodies = requests
+            .iter()
+            .filter_map(|request| serde_json::from_slice::<Value>(&request.body).ok());
+        let mut found = bodies.filter(|event| event["reason"] == reason);
+        found.next()
+    };
+    let url = cluster.api.url();
+    let args = [
+        "--master",
+        &url,
+        "--bind-address-hard-fail",
+        "--healthz-bind-address=",
+    ];
+    let mut portico = Daemon::start(&cluster.net.node, &args);
+    assert_eq!(portico.wait().code(), Some(1), "{}", portico.log());
+    assert!(portico.logged("metrics") > 0, "{}", portico.log());
+    let event = reported("FailedToStartMetricServer").expect("written before the end");
+    assert_eq!(
+        (&event["type"], &event["regarding"]["kind"]),
+        (&json!("Warning"), &json!("Node"))
+    );
+
+    // Without the flag it goes on, tries again, and has said so once.
+    let portico = cluster.portico(&["--healthz-bind-address", HEALTHZ]);
+    let event = eventually(SOON, "an Event", || {
+        reported("FailedToStartProxierHealthcheck")
+    });
+    let note = event["note"].as_str().unwrap_or_default();
+    assert!(
+        note.starts_with("failed to start proxy healthz on 127.0.0.1:10256: "),
+        "{note}"
+    );
+    drop(taken);
+    portico.wait_for("healthz: listening on 127.0.0.1:10256 after all");
 }
 
 /// Prometheus' own judgement of the format, where it is installed.
@@ -198,9 +256,8 @@ fn promtool_approves(text: &str) {
     stdin.write_all(text.as_bytes()).expect("it reads");
     drop(stdin);
     let output = promtool.wait_with_output().expect("it ends");
-    // 3: it only has wishes about names, which are kube-proxy's.
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{said}");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && said.trim().is_empty(), "{said}");
 }
 
 #[test]

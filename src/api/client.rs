@@ -114,12 +114,13 @@ impl Client {
         // A kept connection may have been closed in the very moment that it was used again: that says nothing about the server.
         let mut stale = method == "GET";
         loop {
+            let began = Instant::now();
             let result = call(self);
             let code = result
                 .as_ref()
                 .ok()
                 .map(|response| response.status().as_u16());
-            self.access.requests.add(code, method);
+            self.access.requests.add(code, method, began.elapsed());
             let response = match result {
                 Ok(response) => response,
                 Err(ureq::Error::Io(io)) if stale && closed(io.kind()) => {

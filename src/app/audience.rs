@@ -13,11 +13,12 @@ use super::sync::Question;
 use crate::api::Access;
 use crate::control::ControlServer;
 use crate::health::{
-    self, HealthCheckFailed, HealthServer, ProxyHealth, RestRequests, Sources, SyncMetrics,
+    self, HealthServer, ListenFailed, ProxyHealth, RestDurations, RestRequests, ServerName,
+    Sources, SyncMetrics,
 };
 use crate::options::Options;
 use crate::routing::ExplainRequest;
-use crate::types::counters::RequestCounters;
+use crate::types::counters::{RequestCounters, RequestDurations};
 
 /// An answer of the sync thread may wait for a sync of everything, which is far quicker than this.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,7 +46,8 @@ impl Audience {
             sync_metrics: Arc::clone(&metrics),
             sources: sources(options, access, asking),
             configuration: options.effective.clone(),
-            health_check_failed: health_check_failed(events.clone()),
+            flags: options.flags.clone(),
+            listen_failed: listen_failed(events.clone()),
         })?;
         Ok(Self {
             observers: Observers::new(health, metrics, server),
@@ -54,11 +56,15 @@ impl Audience {
     }
 }
 
-fn health_check_failed(events: Events) -> HealthCheckFailed {
-    Box::new(move |service, address, error| {
-        events.report(Occasion::HealthCheckFailed {
-            service: service.clone(),
-            message: format!("port {}: {error}", address.port()),
+fn listen_failed(events: Events) -> ListenFailed {
+    Box::new(move |server, address, error| {
+        events.report(match server {
+            ServerName::Healthz => Occasion::HealthzFailed(format!("{address}: {error}")),
+            ServerName::Metrics => Occasion::MetricsFailed(format!("{address}: {error}")),
+            ServerName::HealthCheck(service) => Occasion::HealthCheckFailed {
+                service: service.clone(),
+                message: format!("port {}: {error}", address.port()),
+            },
         });
     })
 }
@@ -66,12 +72,14 @@ fn health_check_failed(events: Events) -> HealthCheckFailed {
 fn sources(options: &Options, access: Option<&Access>, asking: &Sender<Question>) -> Sources {
     let (wanted, asking) = (options.metrics_per_service, asking.clone());
     let requests = access.map(|access| Arc::clone(access.requests()));
+    let timed = requests.clone();
     Sources {
         service_ports: Box::new(move || match wanted {
             true => ask(&asking, Question::Counters).unwrap_or_default(),
             false => Vec::new(),
         }),
         rest_requests: Box::new(move || requests.as_deref().map(rest_requests).unwrap_or_default()),
+        rest_durations: Box::new(move || timed.as_deref().map(rest_durations).unwrap_or_default()),
     }
 }
 
@@ -83,6 +91,20 @@ fn rest_requests(counters: &RequestCounters) -> Vec<RestRequests> {
         count,
     };
     counters.get().into_iter().map(row).collect()
+}
+
+fn rest_durations(counters: &RequestCounters) -> Vec<RestDurations> {
+    let row = |(verb, took): (&str, RequestDurations)| RestDurations {
+        verb: verb.to_owned(),
+        host: counters.host().to_owned(),
+        buckets: RequestDurations::BOUNDS
+            .into_iter()
+            .zip(took.buckets)
+            .collect(),
+        count: took.count,
+        sum: took.sum.as_secs_f64(),
+    };
+    counters.durations().into_iter().map(row).collect()
 }
 
 /// Serves `--control-socket`. One that cannot be had is no reason not to carry traffic.

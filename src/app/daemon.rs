@@ -24,6 +24,9 @@ use crate::routing::Table;
 /// How long the portal outlives the last connection, so that its last bytes and its FIN reach the client.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 
+/// How long a start that fails waits for the Event that says why.
+const TIME_TO_REPORT: Duration = Duration::from_secs(2);
+
 /// What the main thread waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
@@ -87,7 +90,8 @@ impl Daemon {
         let (stop, stopped) = bounded(0);
         let (asking, questions) = unbounded();
         let events = Events::start(access.as_ref(), &node_name).map_err(Error::start("events"))?;
-        let audience = Audience::start(options, access.as_ref(), &asking, &events)?;
+        let audience = Audience::start(options, access.as_ref(), &asking, &events)
+            .inspect_err(|_| events.flush(TIME_TO_REPORT))?;
         events.report(Occasion::Starting);
         let sync = Sync {
             world: World::new(&feeds, &node_name, Vec::new()),

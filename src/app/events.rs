@@ -3,6 +3,7 @@
 
 use std::io;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
@@ -16,12 +17,18 @@ use crate::types::NamespacedName;
 const BACKLOG: usize = 64;
 /// What dashboards and filters know.
 const CONTROLLER: &str = "kube-proxy";
+/// What was being done when something about the Node itself is reported.
+const START: &str = "StartKubeProxy";
 
 /// Something worth an Event.
 #[derive(Clone, Debug)]
 pub(super) enum Occasion {
     /// The proxy starts.
     Starting,
+    /// /healthz cannot be served: where, and what the kernel said.
+    HealthzFailed(String),
+    /// /metrics cannot be served: where, and what the kernel said.
+    MetricsFailed(String),
     /// A healthCheckNodePort cannot be listened on.
     HealthCheckFailed {
         /// Whose.
@@ -33,7 +40,14 @@ pub(super) enum Occasion {
 
 /// Where occasions are reported. Never waits.
 #[derive(Clone, Debug)]
-pub(super) struct Events(Option<Sender<Occasion>>);
+pub(super) struct Events(Option<Sender<Message>>);
+
+#[derive(Debug)]
+enum Message {
+    Report(Occasion),
+    /// Dropped when everything before it has been written.
+    Flush(Sender<()>),
+}
 
 impl Events {
     /// Starts the thread `events`. Without an apiserver there is nobody to write to.
@@ -44,7 +58,7 @@ impl Events {
         let Some(access) = access else {
             return Ok(Self(None));
         };
-        let (sender, occasions) = bounded(BACKLOG);
+        let (sender, messages) = bounded(BACKLOG);
         let writer = Writer {
             access: access.clone(),
             node_name: node_name.to_owned(),
@@ -52,14 +66,24 @@ impl Events {
         };
         thread::Builder::new()
             .name("events".into())
-            .spawn(move || writer.run(&occasions))?;
+            .spawn(move || writer.run(&messages))?;
         Ok(Self(Some(sender)))
     }
 
     /// Reports an occasion, or drops it when the apiserver is too far behind.
     pub(super) fn report(&self, occasion: Occasion) {
         if let Some(sender) = &self.0 {
-            let _ = sender.try_send(occasion);
+            let _ = sender.try_send(Message::Report(occasion));
+        }
+    }
+
+    /// Before the process ends over what it has reported: waits until that is written, but no longer than this.
+    pub(super) fn flush(&self, patience: Duration) {
+        let Some(sender) = &self.0 else { return };
+        let (done, written) = bounded(0);
+        if sender.try_send(Message::Flush(done)).is_ok() {
+            // Nothing is ever sent: it is dropped, or the time is over.
+            let _ = written.recv_timeout(patience);
         }
     }
 }
@@ -72,11 +96,18 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, occasions: &Receiver<Occasion>) {
-        while let Ok(first) = occasions.recv() {
+    fn run(mut self, messages: &Receiver<Message>) {
+        while let Ok(first) = messages.recv() {
             // The connection lives as long as there is something to say: Events are rare, connections cost memory.
             let mut client = Client::new(&self.access);
-            for occasion in std::iter::once(first).chain(occasions.try_iter()) {
+            for message in std::iter::once(first).chain(messages.try_iter()) {
+                let occasion = match message {
+                    Message::Report(occasion) => occasion,
+                    Message::Flush(done) => {
+                        drop(done);
+                        continue;
+                    }
+                };
                 let (path, event) = describe(&occasion, &self.node_name, OffsetDateTime::now_utc());
                 let written = match &mut client {
                     Ok(client) => client.post_json(&path, &event.to_string()),
@@ -99,17 +130,21 @@ impl Writer {
 /// The collection to write to, and the object.
 fn describe(occasion: &Occasion, node: &str, now: OffsetDateTime) -> (String, Value) {
     let (regarding, reason, action, kind, note) = match occasion {
-        Occasion::Starting => {
-            // The Node's name stands for its uid, as kube-proxy has it: the real one is not known yet.
-            let regarding = json!({"kind": "Node", "name": node, "uid": node});
-            (
-                regarding,
-                "Starting",
-                "StartKubeProxy",
-                "Normal",
-                String::new(),
-            )
-        }
+        Occasion::Starting => (about_node(node), "Starting", START, "Normal", String::new()),
+        Occasion::HealthzFailed(message) => (
+            about_node(node),
+            "FailedToStartProxierHealthcheck",
+            START,
+            "Warning",
+            format!("failed to start proxy healthz on {message}"),
+        ),
+        Occasion::MetricsFailed(message) => (
+            about_node(node),
+            "FailedToStartMetricServer",
+            START,
+            "Warning",
+            format!("failed to start metrics server on {message}"),
+        ),
         Occasion::HealthCheckFailed { service, message } => {
             let regarding = json!({
                 "apiVersion": "v1", "kind": "Service",
@@ -150,6 +185,11 @@ fn describe(occasion: &Occasion, node: &str, now: OffsetDateTime) -> (String, Va
     )
 }
 
+/// The Node's name stands for its uid, as kube-proxy has it: the real one is not known yet.
+fn about_node(node: &str) -> Value {
+    json!({"kind": "Node", "name": node, "uid": node})
+}
+
 /// The API's MicroTime takes six digits, no more.
 fn micro_time(now: OffsetDateTime) -> String {
     let whole = now
@@ -178,6 +218,24 @@ mod tests {
             (&event["reason"], &event["action"]),
             (&json!("Starting"), &json!("StartKubeProxy"))
         );
+
+        for (occasion, reason, note) in [
+            (
+                Occasion::HealthzFailed("0.0.0.0:10256: in use".into()),
+                "FailedToStartProxierHealthcheck",
+                "failed to start proxy healthz on 0.0.0.0:10256: in use",
+            ),
+            (
+                Occasion::MetricsFailed("127.0.0.1:10249: in use".into()),
+                "FailedToStartMetricServer",
+                "failed to start metrics server on 127.0.0.1:10249: in use",
+            ),
+        ] {
+            let (_, event) = describe(&occasion, "node-1", now);
+            assert_eq!(event["regarding"]["kind"], "Node");
+            let found = (&event["type"], &event["reason"], &event["note"]);
+            assert_eq!(found, (&json!("Warning"), &json!(reason), &json!(note)));
+        }
 
         let occasion = Occasion::HealthCheckFailed {
             service: NamespacedName::new("shop", "web"),

@@ -23,6 +23,8 @@ pub struct Sources {
     pub service_ports: Box<dyn Fn() -> Vec<ServicePortCounters> + Send>,
     /// Requests to the apiserver so far.
     pub rest_requests: Box<dyn Fn() -> Vec<RestRequests> + Send>,
+    /// How long they took.
+    pub rest_durations: Box<dyn Fn() -> Vec<RestDurations> + Send>,
 }
 
 /// Requests of one kind, as client-go counts them.
@@ -38,6 +40,21 @@ pub struct RestRequests {
     pub count: u64,
 }
 
+/// How long the apiserver took to begin its answers, by method.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestDurations {
+    /// GET and its like.
+    pub verb: String,
+    /// Host and port of the apiserver.
+    pub host: String,
+    /// Upper bounds in seconds, and how many answers took no longer than each.
+    pub buckets: Vec<(f64, u64)>,
+    /// How many answers.
+    pub count: u64,
+    /// Seconds altogether.
+    pub sum: f64,
+}
+
 /// The text of one scrape.
 pub(super) fn expose(
     metrics: &SyncMetrics,
@@ -50,6 +67,7 @@ pub(super) fn expose(
     let mut text = Text::default();
     own_work(&mut text, metrics);
     requests(&mut text, &(sources.rest_requests)());
+    durations(&mut text, &(sources.rest_durations)());
     process(&mut text, metrics);
     let help = "ServicePorts beyond the limit on series, which have none of their own.";
     text.one(
@@ -59,6 +77,24 @@ pub(super) fn expose(
         hidden as f64,
     );
     std::iter::once(text.0).chain(per_service_port(ports))
+}
+
+/// The text of /metrics/slis: nothing until somebody has asked /healthz, as in every Kubernetes component.
+pub(super) fn expose_slis(metrics: &SyncMetrics) -> String {
+    let mut text = Text::default();
+    let pings = metrics.pings.get();
+    if pings > 0 {
+        let (name, kind) = (("name", "ping"), ("type", "healthz"));
+        let gauge = "kubernetes_healthcheck";
+        let help = "The result of a single health check.";
+        text.family(gauge, Type::Gauge, help);
+        text.sample(gauge, &[name, kind], 1.0);
+        let counter = "kubernetes_healthchecks_total";
+        text.family(counter, Type::Counter, "The results of all health checks.");
+        let labels = [name, ("status", "success"), kind];
+        text.sample(counter, &labels, pings as f64);
+    }
+    text.0
 }
 
 fn own_work(text: &mut Text, metrics: &SyncMetrics) {
@@ -150,6 +186,24 @@ fn requests(text: &mut Text, requests: &[RestRequests]) {
     {
         let labels = [("code", code.as_str()), ("method", method), ("host", host)];
         text.sample(name, &labels, *count as f64);
+    }
+}
+
+fn durations(text: &mut Text, durations: &[RestDurations]) {
+    let name = "rest_client_request_duration_seconds";
+    let help = "How long the apiserver took to begin its answers.";
+    text.family(name, Type::Histogram, help);
+    for one in durations {
+        let labels = [("verb", one.verb.as_str()), ("host", &one.host)];
+        for (bound, count) in &one.buckets {
+            let bound = bound.to_string();
+            let labels = labels.into_iter().chain([("le", bound.as_str())]);
+            text.row(name, "_bucket", labels, *count as f64);
+        }
+        let all = labels.into_iter().chain([("le", "+Inf")]);
+        text.row(name, "_bucket", all, one.count as f64);
+        text.row(name, "_sum", labels.into_iter(), one.sum);
+        text.row(name, "_count", labels.into_iter(), one.count as f64);
     }
 }
 
@@ -443,6 +497,15 @@ mod tests {
                     method: "GET".into(),
                     host: "10.0.0.1:6443".into(),
                     count: 3,
+                }]
+            }),
+            rest_durations: Box::new(|| {
+                vec![RestDurations {
+                    verb: "GET".into(),
+                    host: "10.0.0.1:6443".into(),
+                    buckets: vec![(0.5, 2)],
+                    count: 3,
+                    sum: 61.5,
                 }]
             }),
         };

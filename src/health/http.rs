@@ -15,8 +15,12 @@ pub(super) struct Request {
     pub(super) query: String,
     /// The body is not wanted.
     pub(super) head: bool,
+    /// DELETE, which one path takes for a reset.
+    pub(super) delete: bool,
     /// Knows chunked bodies.
     pub(super) chunks: bool,
+    /// Takes text/plain, by its Accept header.
+    pub(super) takes_text: bool,
 }
 
 pub(super) struct Response {
@@ -99,12 +103,35 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Request>, Response> {
         None => target,
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let accept = request
+        .headers
+        .iter()
+        .find(|header| header.name.eq_ignore_ascii_case("Accept"));
     Ok(Some(Request {
         path: path.to_owned(),
         query: query.to_owned(),
         head: request.method == Some("HEAD"),
+        delete: request.method == Some("DELETE"),
         chunks: request.version == Some(1),
+        takes_text: accept.is_none_or(|header| takes_text(&String::from_utf8_lossy(header.value))),
     }))
+}
+
+/// Whether an Accept header lets text/plain through, with the rules of Kubernetes' z-pages: a parameter other than `q` must
+/// be `charset=utf-8`.
+fn takes_text(accept: &str) -> bool {
+    let any_or = |found: &str, expected| matches!(found, "" | "*") || found == expected;
+    accept.split(',').any(|range| {
+        let (media, parameters) = range.split_once(';').unwrap_or((range, ""));
+        let (kind, subtype) = media.trim().split_once('/').unwrap_or((media.trim(), ""));
+        let mut parameters = parameters.split(';').map(str::trim);
+        let fits = |parameter: &str| {
+            parameter.is_empty()
+                || parameter.starts_with("q=")
+                || parameter.eq_ignore_ascii_case("charset=utf-8")
+        };
+        any_or(kind, "text") && any_or(subtype, "plain") && parameters.all(fits)
+    })
 }
 
 /// One piece of a chunked body; the empty piece ends it.
@@ -117,6 +144,7 @@ fn reason(status: u16) -> &'static str {
         200 => "OK",
         400 => "Bad Request",
         404 => "Not Found",
+        406 => "Not Acceptable",
         408 => "Request Timeout",
         431 => "Request Header Fields Too Large",
         503 => "Service Unavailable",
@@ -187,6 +215,31 @@ mod tests {
         for (text, expect) in rows {
             assert_eq!(read(text), expect, "{:?}", text.get(..40));
         }
+    }
+
+    #[test]
+    fn z_pages_are_for_those_who_take_text() {
+        let browser = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8";
+        for (accept, expect) in [
+            ("", true),
+            ("*/*", true),
+            ("text/plain", true),
+            ("text/*;q=0.5", true),
+            ("text/plain; charset=UTF-8", true),
+            (browser, true),
+            ("text/plain;version=0.0.4", false),
+            ("application/json", false),
+            ("text/html, application/json", false),
+        ] {
+            assert_eq!(takes_text(accept), expect, "{accept}");
+        }
+        let request = |headers: &str| {
+            let head = format!("DELETE / HTTP/1.1\r\n{headers}\r\n");
+            let request = parse(head.as_bytes()).ok().flatten().expect("a whole head");
+            (request.delete, request.takes_text)
+        };
+        assert_eq!(request(""), (true, true));
+        assert_eq!(request("accept: application/json\r\n"), (true, false));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct SyncMetrics {
     pub(super) listeners_failed: Value,
     pub(super) healthz: Answers,
     pub(super) livez: Answers,
+    /// Answers of the metrics server's own /healthz, for /metrics/slis.
+    pub(super) pings: Pings,
     pub(super) started: SystemTime,
 }
 
@@ -29,6 +31,24 @@ pub struct SyncMetrics {
 pub(super) struct Changes {
     pub(super) total: Counter,
     pub(super) pending: Value,
+}
+
+/// Since the start, or since somebody set it back.
+#[derive(Debug, Default)]
+pub(super) struct Pings(AtomicU64);
+
+impl Pings {
+    pub(super) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
 /// Probes answered, by status.
@@ -54,6 +74,7 @@ impl SyncMetrics {
             listeners_failed: Value::default(),
             healthz: Answers::default(),
             livez: Answers::default(),
+            pings: Pings::default(),
             started,
         }
     }

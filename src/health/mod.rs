@@ -13,8 +13,9 @@ mod metrics;
 mod process;
 mod routes;
 mod server;
+mod zpages;
 
-pub use exposition::{RestRequests, Sources};
+pub use exposition::{RestDurations, RestRequests, Sources};
 pub use healthz::{HealthCheck, Now, ProxyHealth};
 pub use metrics::SyncMetrics;
-pub use server::{BindError, HealthCheckFailed, HealthServer, Settings};
+pub use server::{BindError, HealthServer, ListenFailed, ServerName, Settings};

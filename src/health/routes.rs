@@ -2,11 +2,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::exposition::{Sources, expose};
+use super::exposition::{Sources, expose, expose_slis};
 use super::healthz::{HealthCheck, Now, ProxyHealth, Verdict};
 use super::http::{Body, JSON, Request, Response, TEXT};
 use super::metrics::SyncMetrics;
+use super::zpages::{flagz, ping, statusz};
 use crate::types::{IpFamily, NamespacedName};
+
+/// The Prometheus text format.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What a listener is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +28,8 @@ pub(super) struct Answers {
     pub(super) sources: Sources,
     /// The whole body of /configz.
     pub(super) configz: String,
+    /// For /flagz.
+    pub(super) flags: Vec<(String, String)>,
 }
 
 impl Answers {
@@ -37,7 +43,7 @@ impl Answers {
     ) -> Response {
         match role {
             Role::Healthz => self.probe(request, now),
-            Role::Metrics => self.metrics(request),
+            Role::Metrics => self.metrics(request, now),
             Role::HealthCheck(service, family) => {
                 let local = check.map_or(0, |check| match family {
                     IpFamily::V4 => check.local_v4,
@@ -61,15 +67,22 @@ impl Answers {
         respond(verdict)
     }
 
-    fn metrics(&self, request: &Request) -> Response {
+    fn metrics(&self, request: &Request, now: Now) -> Response {
         match request.path.as_str() {
             "/metrics" => {
-                let format = "text/plain; version=0.0.4; charset=utf-8";
-                let mut response = Response::new(200, format, "");
+                let mut response = Response::new(200, EXPOSITION, "");
                 response.body = Body::Pieces(Box::new(expose(&self.metrics, &self.sources)));
                 response
             }
-            "/healthz" | "/healthz/ping" => Response::new(200, TEXT, ping(request)),
+            "/metrics/slis" if request.delete => {
+                self.metrics.pings.reset();
+                Response::new(200, TEXT, "metrics reset\n")
+            }
+            "/metrics/slis" => Response::new(200, EXPOSITION, expose_slis(&self.metrics)),
+            "/healthz" => ping(request, &self.metrics),
+            "/healthz/ping" => Response::new(200, TEXT, "ok"),
+            "/flagz" => flagz(request, &self.flags),
+            "/statusz" => statusz(request, self.metrics.started, now.wall),
             "/proxyMode" => Response::new(200, TEXT, "userspace"),
             "/configz" => Response::new(200, JSON, self.configz.clone()),
             _ => Response::not_found(),
@@ -78,18 +91,6 @@ impl Answers {
 
     fn health(&self) -> MutexGuard<'_, ProxyHealth> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The generic server's own /healthz: if it answers, it is well.
-fn ping(request: &Request) -> &'static str {
-    let parameters = || request.query.split('&');
-    if !parameters().any(|p| p == "verbose" || p.starts_with("verbose=")) {
-        "ok"
-    } else if parameters().any(|p| p == "exclude=ping") {
-        "[+]ping excluded: ok\nhealthz check passed\n"
-    } else {
-        "[+]ping ok\nhealthz check passed\n"
     }
 }
 

@@ -41,12 +41,25 @@ pub struct Settings {
     pub sources: Sources,
     /// The KubeProxyConfiguration in effect, for /configz.
     pub configuration: serde_json::Value,
-    /// Told of each healthCheckNodePort that cannot be listened on, once for each reason.
-    pub health_check_failed: HealthCheckFailed,
+    /// Every flag with the value in effect, for /flagz.
+    pub flags: Vec<(String, String)>,
+    /// Told of each address that cannot be listened on, once for each reason.
+    pub listen_failed: ListenFailed,
 }
 
-/// See [`Settings::health_check_failed`].
-pub type HealthCheckFailed = Box<dyn Fn(&NamespacedName, SocketAddr, &io::Error) + Send>;
+/// See [`Settings::listen_failed`].
+pub type ListenFailed = Box<dyn Fn(ServerName<'_>, SocketAddr, &io::Error) + Send>;
+
+/// Which server an address is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerName<'a> {
+    /// /healthz and /livez.
+    Healthz,
+    /// /metrics and its neighbours.
+    Metrics,
+    /// The healthCheckNodePort of this Service.
+    HealthCheck(&'a NamespacedName),
+}
 
 /// Why the server cannot be started.
 #[derive(Debug)]
@@ -121,7 +134,7 @@ impl HealthServer {
             checks: BTreeMap::new(),
             node_port_addresses: Vec::new(),
             retry_at: None,
-            health_check_failed: settings.health_check_failed,
+            listen_failed: settings.listen_failed,
             starved: false,
             next_token: WAKER.0 + 1,
             answers: Answers {
@@ -129,6 +142,7 @@ impl HealthServer {
                 metrics: settings.sync_metrics,
                 sources: settings.sources,
                 configz: configz.to_string(),
+                flags: settings.flags,
             },
         };
         let failures = server.open_wanted(Instant::now());
@@ -226,7 +240,7 @@ struct Server {
     node_port_addresses: Vec<IpAddr>,
     /// When to try again what failed.
     retry_at: Option<Instant>,
-    health_check_failed: HealthCheckFailed,
+    listen_failed: ListenFailed,
     /// Accepting has failed, and nothing has been accepted since.
     starved: bool,
     next_token: usize,
@@ -339,9 +353,12 @@ impl Server {
         };
         let failures = self.listeners.open(self.poll.registry(), token);
         for ((role, address), error) in &failures {
-            if let Role::HealthCheck(service, _) = role {
-                (self.health_check_failed)(service, *address, error);
-            }
+            let server = match role {
+                Role::Healthz => ServerName::Healthz,
+                Role::Metrics => ServerName::Metrics,
+                Role::HealthCheck(service, _) => ServerName::HealthCheck(service),
+            };
+            (self.listen_failed)(server, *address, error);
         }
         if self.listeners.has_failed() {
             self.retry_at.get_or_insert(now + RETRY);

@@ -186,7 +186,7 @@ pub(super) const GROUPS: &[Group] = &[
                 "metricsBindAddress",
                 "IP:PORT",
                 |d| Slot::Text(&mut d.config.metrics_bind_address),
-                "/metrics, /proxyMode, /configz (default 127.0.0.1:10249; empty: none)",
+                "/metrics, /proxyMode, /configz and others (default 127.0.0.1:10249; empty: none)",
             )
             .zero_is_unset(),
             both(

@@ -129,6 +129,8 @@ pub struct Options {
     pub logging: Logging,
     /// The KubeProxyConfiguration in effect, for /configz.
     pub effective: serde_json::Value,
+    /// Each flag and its value in effect, sorted, for /flagz.
+    pub flags: Vec<(String, String)>,
 }
 
 impl Options {

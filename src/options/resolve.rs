@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::configuration::{Configuration, Rules};
 use super::duration::GoDuration;
-use super::table::{Draft, settings};
+use super::table::{Draft, Taken, settings};
 use super::{DetectLocal, LogFormat, Logging, Mode, Options, PortalKind, file};
 
 /// How the draft came to be.
@@ -236,8 +236,19 @@ fn is_port_range(text: &str) -> bool {
     port(text).is_some()
 }
 
+/// Every flag of a run, as /flagz shows it.
+fn flags(draft: &mut Draft) -> Vec<(String, String)> {
+    let mine = settings().filter(|s| !s.flag.is_empty() && s.taken != Taken::Explain);
+    let mut flags: Vec<(String, String)> = mine
+        .map(|s| (s.flag.to_owned(), (s.slot)(draft).to_text()))
+        .collect();
+    flags.sort_unstable();
+    flags
+}
+
 fn build(draft: &mut Draft, judge: &mut Judge) -> Option<Options> {
     let effective = file::to_json(draft);
+    let flags = flags(draft);
     let (config, own) = (&draft.config, &draft.own);
     let mode = mode(config, judge);
     let portal = keyword(
@@ -306,6 +317,7 @@ fn build(draft: &mut Draft, judge: &mut Judge) -> Option<Options> {
         control_socket: text(&own.control_socket).map(PathBuf::from),
         logging: logging?,
         effective,
+        flags,
     })
 }
 

@@ -141,6 +141,23 @@ impl Slot<'_> {
         }
     }
 
+    /// The value, as a command line holds it.
+    pub(super) fn to_text(&self) -> String {
+        match self.to_json() {
+            Value::String(text) => text,
+            Value::Null => String::new(),
+            Value::Array(items) => {
+                let items = items.iter().filter_map(Value::as_str);
+                items.collect::<Vec<_>>().join(",")
+            }
+            Value::Object(gates) => {
+                let pairs = gates.iter().map(|(name, on)| format!("{name}={on}"));
+                pairs.collect::<Vec<_>>().join(",")
+            }
+            other @ (Value::Bool(_) | Value::Number(_)) => other.to_string(),
+        }
+    }
+
     /// Whether it holds its type's zero value, which upstream cannot tell from unset.
     pub(super) fn is_zero(&self) -> bool {
         match self {

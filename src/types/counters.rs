@@ -82,6 +82,33 @@ impl Gauge {
 pub struct RequestCounters {
     host: String,
     requests: Mutex<BTreeMap<(Option<u16>, &'static str), u64>>,
+    durations: Mutex<BTreeMap<&'static str, RequestDurations>>,
+}
+
+/// How long answers took to begin, one method (`rest_client_request_duration_seconds`).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RequestDurations {
+    /// How many took no longer than each of [`RequestDurations::BOUNDS`].
+    pub buckets: [u64; 12],
+    /// How many altogether.
+    pub count: u64,
+    /// Their sum.
+    pub sum: Duration,
+}
+
+impl RequestDurations {
+    /// client-go's, in seconds.
+    pub const BOUNDS: [f64; 12] = [
+        0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0,
+    ];
+
+    fn observe(&mut self, took: Duration) {
+        for (bound, bucket) in Self::BOUNDS.iter().zip(&mut self.buckets) {
+            *bucket += u64::from(took.as_secs_f64() <= *bound);
+        }
+        self.count += 1;
+        self.sum += took;
+    }
 }
 
 impl RequestCounters {
@@ -90,6 +117,7 @@ impl RequestCounters {
         Self {
             host,
             requests: Mutex::default(),
+            durations: Mutex::default(),
         }
     }
 
@@ -98,8 +126,14 @@ impl RequestCounters {
         &self.host
     }
 
-    /// One more. `code` is HTTP's; None if it did not come to an answer.
-    pub fn add(&self, code: Option<u16>, method: &'static str) {
+    /// One more, and how long it took. `code` is HTTP's; None if it did not come to an answer.
+    pub fn add(&self, code: Option<u16>, method: &'static str, took: Duration) {
+        let mut durations = self
+            .durations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        durations.entry(method).or_default().observe(took);
+        drop(durations);
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         *requests.entry((code, method)).or_default() += 1;
     }
@@ -112,5 +146,41 @@ impl RequestCounters {
             .iter()
             .map(|((code, method), count)| (label(*code), *method, *count))
             .collect()
+    }
+
+    /// Label `verb`, and how long its requests took.
+    pub fn durations(&self) -> Vec<(&'static str, RequestDurations)> {
+        let durations = self
+            .durations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        durations
+            .iter()
+            .map(|(verb, took)| (*verb, *took))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_and_timed() {
+        let counters = RequestCounters::new("10.0.0.1:6443".into());
+        counters.add(Some(200), "GET", Duration::from_millis(30));
+        counters.add(Some(200), "GET", Duration::from_secs(3));
+        counters.add(None, "GET", Duration::from_secs(90));
+        let rows = [
+            ("<error>".to_owned(), "GET", 1),
+            ("200".to_owned(), "GET", 2),
+        ];
+        assert_eq!(counters.get(), rows);
+        let took = RequestDurations {
+            buckets: [0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2],
+            count: 3,
+            sum: Duration::from_millis(93_030),
+        };
+        assert_eq!(counters.durations(), [("GET", took)]);
     }
 }
