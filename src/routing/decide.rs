@@ -52,7 +52,7 @@ impl Table {
     /// What happens to a connection. Reads the same frontends and policies as the data path.
     pub fn decide(&self, flow: &Flow) -> Decision {
         match self.holder(flow) {
-            Some(claim) => judge(flow, claim),
+            Some(claim) => self.judge(flow, claim),
             None => self.judge_unclaimed(flow),
         }
     }
@@ -80,6 +80,27 @@ impl Table {
             }
             exact => exact.or_else(on_host),
         }
+    }
+
+    /// Whose listener a connection to this endpoint would reach. The data path never goes there: it would be a loop.
+    pub(super) fn own_listener(
+        &self,
+        endpoint: SocketAddr,
+        protocol: Protocol,
+    ) -> Option<&Frontend> {
+        let at = |scope, addr| {
+            let key = BindKey {
+                scope,
+                addr,
+                protocol,
+            };
+            self.index.binding(&key).map(|frontend| &**frontend)
+        };
+        let wildcard = SocketAddr::new(IpFamily::of(endpoint.ip()).unspecified(), endpoint.port());
+        let on_host = self.context.is_host_address(endpoint.ip());
+        at(Scope::Portal, endpoint)
+            .or_else(|| at(Scope::Host, endpoint))
+            .or_else(|| at(Scope::Host, wildcard).filter(|_| on_host))
     }
 
     fn judge_unclaimed(&self, flow: &Flow) -> Decision {
@@ -118,6 +139,44 @@ impl Table {
             service_port: None,
             frontend: None,
             reason,
+        }
+    }
+
+    fn judge(&self, flow: &Flow, claim: &Claim) -> Decision {
+        let frontend = &claim.frontend;
+        let route = &frontend.route;
+        let heard = frontend.policy.allows(flow.from);
+        let listed = if heard && claim.has_any {
+            frontend.endpoints(flow.from)
+        } else {
+            &[]
+        };
+        let is_loop = |e: &&SocketAddr| self.own_listener(**e, route.name.protocol).is_some();
+        let endpoints: Vec<SocketAddr> = listed.iter().filter(|e| !is_loop(e)).copied().collect();
+        let what = format!("{} {} of {}", frontend.kind.as_str(), flow.to, route.name);
+        let (verdict, why) = if !heard {
+            (Verdict::Drop, silence(flow, frontend, claim.has_any))
+        } else if !endpoints.is_empty() {
+            let rule = list_in_use(flow, frontend, endpoints.len());
+            (Verdict::Endpoints, rule)
+        } else if listed.is_empty() {
+            let why = "no usable endpoint anywhere in the cluster";
+            (Verdict::Reject, why.to_owned())
+        } else {
+            let why =
+                "every endpoint is an address and port of a Service itself, which would be a loop";
+            (Verdict::Reject, why.to_owned())
+        };
+        let caveat = match route.name.protocol {
+            Protocol::Sctp => "; but portico does not carry SCTP",
+            Protocol::Tcp | Protocol::Udp => "",
+        };
+        Decision {
+            verdict,
+            endpoints,
+            service_port: Some(route.name.clone()),
+            frontend: Some(frontend.kind),
+            reason: format!("{what}: {why}{caveat}"),
         }
     }
 
@@ -182,42 +241,6 @@ impl Table {
             let ports = entry.ports.iter();
             ports.flat_map(move |port| port.frontends.iter().map(move |p| (entry, p)))
         })
-    }
-}
-
-fn judge(flow: &Flow, claim: &Claim) -> Decision {
-    let frontend = &claim.frontend;
-    let route = &frontend.route;
-    let heard = frontend.policy.allows(flow.from);
-    let endpoints = if heard && claim.has_any {
-        frontend.endpoints(flow.from)
-    } else {
-        &[]
-    };
-    let what = format!("{} {} of {}", frontend.kind.as_str(), flow.to, route.name);
-    let (verdict, why) = if !heard {
-        (Verdict::Drop, silence(flow, frontend, claim.has_any))
-    } else if endpoints.is_empty() {
-        (
-            Verdict::Reject,
-            "no usable endpoint anywhere in the cluster".to_owned(),
-        )
-    } else {
-        (
-            Verdict::Endpoints,
-            list_in_use(flow, frontend, endpoints.len()),
-        )
-    };
-    let caveat = match route.name.protocol {
-        Protocol::Sctp => "; but portico does not carry SCTP",
-        Protocol::Tcp | Protocol::Udp => "",
-    };
-    Decision {
-        verdict,
-        endpoints: endpoints.to_vec(),
-        service_port: Some(route.name.clone()),
-        frontend: Some(frontend.kind),
-        reason: format!("{what}: {why}{caveat}"),
     }
 }
 

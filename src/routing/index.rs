@@ -136,7 +136,8 @@ impl Index {
             .flat_map(move |claims| claims.conflicts(key))
     }
 
-    fn binding(&self, key: &BindKey) -> Option<&Arc<Frontend>> {
+    /// The listener there is.
+    pub(super) fn binding(&self, key: &BindKey) -> Option<&Arc<Frontend>> {
         self.holder(key)?.binding()
     }
 

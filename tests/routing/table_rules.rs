@@ -306,6 +306,52 @@ fn bad_objects_are_named_and_leave_others_serving() {
 }
 
 #[test]
+fn an_endpoint_that_is_a_frontend_is_a_loop_and_not_used() {
+    let mut world = world();
+    add_web(&mut world, "ns/a", "172.30.0.1", |service| {
+        service.ports[0].node_port = 30080;
+    });
+    let loops = [
+        ("172.30.0.1", 80),
+        ("172.30.0.2", 80),
+        ("192.168.0.2", 30080),
+    ];
+    let add = |world: &mut World, name: &str, cluster_ip: &str, addresses: &[(&str, u16)]| {
+        let one = |(n, (address, port)): (usize, &(&str, u16))| {
+            let endpoints = vec![endpoint(address, None)];
+            slice(name, n, IpFamily::V4, &[("", TCP, *port)], endpoints)
+        };
+        let web = service(name, &[cluster_ip], vec![port("", TCP, 80, 0)]);
+        world.add(web, addresses.iter().enumerate().map(one).collect());
+    };
+    add(&mut world, "ns/only", "172.30.0.2", &loops);
+    let some = [&loops[..], &[("10.0.0.7", 80), ("172.30.0.1", 81)]].concat();
+    add(&mut world, "ns/some", "172.30.0.3", &some);
+    let table = world.table(&settings());
+    let decide = |to: &str| explain_flow(&table, Flow::parse("10.0.0.9", to).expect("a flow"));
+    let only = decide("172.30.0.2:80");
+    assert_eq!(only["verdict"], "reject", "{only}");
+    assert!(text(&only, "reason").contains("would be a loop"), "{only}");
+    // A port that no Service has is somebody else's matter: the kernel refuses it.
+    let some = decide("172.30.0.3:80");
+    assert_eq!(sorted(&some["endpoints"]), ["10.0.0.7:80", "172.30.0.1:81"]);
+    let explained = explain_service(&table, &name("ns/some"));
+    let endpoints = list(&explained["ports"][0]["endpoints"]).iter();
+    let unused: Vec<&str> = endpoints
+        .filter(|endpoint| endpoint["used"] == false)
+        .map(|endpoint| text(endpoint, "reason"))
+        .collect();
+    assert_eq!(
+        unused,
+        [
+            "ready, but a loop: it is a clusterIP of ns/a",
+            "ready, but a loop: it is a clusterIP of ns/only",
+            "ready, but a loop: it is a nodePort of ns/a",
+        ]
+    );
+}
+
+#[test]
 fn a_thousand_problems_are_summed_up() {
     let mut world = world();
     add_web(&mut world, "ns/web", "172.30.0.1", |web| {

@@ -40,7 +40,14 @@ fn view<'a>(table: &'a Table, entry: &'a Entry, port: &'a PortEntry) -> Option<P
     let slices = entry.slices.as_deref().unwrap_or_default();
     let found = collect(slices, (route.family, &name.port, name.protocol), context);
     let lists = categorize(&found.candidates, uses, context.place());
-    let endpoints = endpoints(&found, &lists, uses);
+    let mut endpoints = endpoints(&found, &lists, uses);
+    for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.used) {
+        if let Some(own) = table.own_listener(endpoint.address, name.protocol) {
+            let (kind, whose) = (own.kind.as_str(), &own.route.name);
+            endpoint.used = false;
+            endpoint.reason = format!("{}, but a loop: it is a {kind} of {whose}", endpoint.reason);
+        }
+    }
     Some(PortView {
         port,
         all: lists.all(),
