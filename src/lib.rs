@@ -57,7 +57,8 @@
 //! - One source's failure never touches what another said; one bad object costs that object. (`tests/config.rs`, `tests/api.rs`)
 //! - A listener exists exactly for frontends that have somewhere to send a connection, or that owe silence: a REJECT is the
 //!   kernel's own. (`tests/routing.rs`, `tests/portal.rs`)
-//! - Explain and the data path read the same [`routing::Frontend`] values. (`tests/routing.rs`)
+//! - Explain and the data path read the same [`routing::Frontend`] values: what explain says is what a connection gets.
+//!   (`tests/routing.rs`, `tests/flows.rs`)
 //! - What portico adds to the kernel carries its mark: link `vethportico`, routes and rules of protocol 112. (`tests/portal.rs`)
 //! - No panic on anything that a client, an endpoint, a file or the apiserver sends; a panic is a bug and aborts the
 //!   process. (`panic = "abort"` in Cargo.toml)

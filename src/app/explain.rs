@@ -68,7 +68,7 @@ fn offline(request: &ExplainRequest, options: &Options) -> Result<String, Error>
         log::warn!("{problem}");
     }
     table.set_complaints(world.complaints());
-    Ok(explain::answer(&table, request))
+    Ok(explain::answer(&table, request, &|_| false))
 }
 
 /// Waits until every kind of object has been read.

@@ -9,7 +9,7 @@ use super::listeners::Listeners;
 use super::observers::Observers;
 use super::world::{Changes, World};
 use crate::portal::PortalEvent;
-use crate::routing::{Delta, ExplainRequest, Table, explain};
+use crate::routing::{Delta, ExplainRequest, Flow, Table, explain};
 use crate::types::counters::ServiceCounters;
 use crate::types::{IpFamily, ServicePortName};
 
@@ -203,7 +203,10 @@ impl Sync {
             // Whoever asked may have gone away.
             let _ = match question {
                 Question::Explain(request, answer) => {
-                    answer.send(explain::answer(&self.table, &request)).is_ok()
+                    let portal = self.listeners.portal();
+                    let lingers = |flow: &Flow| portal.lingers(flow.to, flow.protocol);
+                    let text = explain::answer(&self.table, &request, &lingers);
+                    answer.send(text).is_ok()
                 }
                 Question::Counters(answer) => answer.send(self.counters()).is_ok(),
             };

@@ -190,6 +190,11 @@ impl Ledger {
         self.uses.contains_key(&Object::Inner(ip)) || self.uses.contains_key(&Object::Local(ip))
     }
 
+    /// Whether this was captured until a moment ago, and nothing is behind it any more.
+    pub fn lingers(&self, capture: &Capture) -> bool {
+        matches!(self.held.get(capture), Some(Hold::Lingering(_)))
+    }
+
     /// The objects that a capture needs.
     pub fn needs(&self, capture: &Capture) -> Vec<Object> {
         objects(self.layout, capture).collect()

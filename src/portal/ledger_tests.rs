@@ -41,7 +41,9 @@ fn delivery_comes_first_and_goes_last() {
             Op::Add(route("10.0.0.2/32")),
         ]
     );
+    assert!(!both.iter().any(|capture| ledger.lingers(capture)));
     assert_eq!(ledger.apply(&[], &both, now), []);
+    assert!(both.iter().all(|capture| ledger.lingers(capture)));
     assert_eq!(ledger.tick(now + LINGER - Duration::from_nanos(1)), []);
     assert_eq!(
         ledger.tick(now + LINGER),

@@ -33,7 +33,7 @@ mod watch;
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -41,7 +41,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ipnet::IpNet;
 use socket2::Socket;
 
-use crate::types::{Capture, Scope};
+use crate::types::{Capture, Protocol, Scope};
 use fabric::Fabric;
 use ledger::Ledger;
 use lock::Lock;
@@ -219,6 +219,14 @@ impl Portal {
     /// Lets go of what has been given up for long enough.
     pub fn tick(&self, now: Instant) {
         self.state().tick(now);
+    }
+
+    /// Whether a connection to this address and port meets only what is kept for a minute after it was given up.
+    pub fn lingers(&self, addr: SocketAddr, protocol: Protocol) -> bool {
+        let captures = [Capture::Address(addr.ip()), Capture::Port(addr, protocol)];
+        let state = self.state();
+        let ledger = state.routed.as_ref().map(|routed| &routed.ledger);
+        ledger.is_some_and(|ledger| captures.iter().any(|capture| ledger.lingers(capture)))
     }
 
     /// When [`Self::tick`] next has something to do.

@@ -48,11 +48,29 @@ impl Verdict {
     }
 }
 
+/// Whether a connection meets what the portal keeps for a while after its last Service has gone.
+pub type Lingers<'a> = dyn Fn(&Flow) -> bool + 'a;
+
 impl Table {
     /// What happens to a connection. Reads the same frontends and policies as the data path.
     pub fn decide(&self, flow: &Flow) -> Decision {
+        self.decide_beside(flow, &|_| false)
+    }
+
+    /// The same, beside what still `lingers` though no Service is behind it any more.
+    pub(super) fn decide_beside(&self, flow: &Flow, lingers: &Lingers<'_>) -> Decision {
         match self.holder(flow) {
             Some(claim) => self.judge(flow, claim),
+            None if lingers(flow) => Decision {
+                verdict: Verdict::Reject,
+                endpoints: Vec::new(),
+                service_port: None,
+                frontend: None,
+                reason: format!(
+                    "{} is no Service's any more: for a minute clients are refused",
+                    flow.to
+                ),
+            },
             None => self.judge_unclaimed(flow),
         }
     }

@@ -7,37 +7,37 @@ mod view;
 
 pub use request::{ExplainRequest, Flow, InvalidRequest, OutputFormat, Query};
 
-use super::Table;
 use super::entry::Entry;
+use super::{Lingers, Table};
 use crate::types::{EndpointSlice, NamespacedName, Object, Service};
 
 /// The answer to a request, as printed on stdout: one JSON document, or lines of text. Ends with a newline.
-pub fn answer(table: &Table, request: &ExplainRequest) -> String {
+pub fn answer(table: &Table, request: &ExplainRequest, lingers: &Lingers<'_>) -> String {
     match request.output {
-        OutputFormat::Text => answer_text(table, &request.query),
-        OutputFormat::Json => format!("{}\n", answer_json(table, &request.query)),
+        OutputFormat::Text => answer_text(table, &request.query, lingers),
+        OutputFormat::Json => format!("{}\n", answer_json(table, &request.query, lingers)),
     }
 }
 
-fn answer_text(table: &Table, query: &Query) -> String {
+fn answer_text(table: &Table, query: &Query, lingers: &Lingers<'_>) -> String {
     match query {
         Query::All => text::everything(table, &entries(table)),
         Query::Service(name) => match table.entries.get(name) {
             Some(entry) => text::service(table, entry),
             None => text::unknown_service(table, name),
         },
-        Query::Flow(flow) => text::decision(&table.decide(flow)),
+        Query::Flow(flow) => text::decision(&table.decide_beside(flow, lingers)),
     }
 }
 
-fn answer_json(table: &Table, query: &Query) -> serde_json::Value {
+fn answer_json(table: &Table, query: &Query, lingers: &Lingers<'_>) -> serde_json::Value {
     match query {
         Query::All => json::everything(table, &entries(table)),
         Query::Service(name) => match table.entries.get(name) {
             Some(entry) => json::service(table, entry),
             None => json::unknown_service(table, name),
         },
-        Query::Flow(flow) => json::decision(&table.decide(flow)),
+        Query::Flow(flow) => json::decision(&table.decide_beside(flow, lingers)),
     }
 }
 
