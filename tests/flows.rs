@@ -7,6 +7,8 @@
 //! client: the sources -- node: the environment's node_ips, portico -- backend: every endpoint
 //! ```
 
+mod generated;
+
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -243,11 +245,16 @@ impl Lab {
 
     /// What the running program says about a flow; null while it does not answer.
     fn explain(&self, case: &Case) -> Value {
+        let from = case.from.to_string();
+        let to = format!("{}/{}", case.to, case.protocol);
+        self.explain_by(&["--from", &from, "--to", &to])
+    }
+
+    fn explain_by(&self, args: &[&str]) -> Value {
         let output = Command::new(env!("CARGO_BIN_EXE_portico"))
             .args(["explain", "--output", "json", "--control-socket"])
             .arg(self.folder.path().join("sock"))
-            .args(["--from", &case.from.to_string()])
-            .args(["--to", &format!("{}/{}", case.to, case.protocol)])
+            .args(args)
             .output()
             .expect("portico starts");
         serde_json::from_slice(&output.stdout).unwrap_or_default()
@@ -422,7 +429,8 @@ fn manifest(environment: &Value, group: &Value) -> Value {
         .collect();
     let mut items = vec![
         json!({
-            "apiVersion": "v1", "kind": "Node", "metadata": {"name": environment["node_name"]},
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": environment["node_name"], "labels": {"topology.kubernetes.io/zone": environment["zone"]}},
             "spec": {"podCIDRs": environment["pod_cidrs"]}, "status": {"addresses": addresses},
         }),
         json!({
@@ -457,6 +465,7 @@ fn service(of: &Value) -> Value {
         "type": kind, "clusterIP": of["cluster_ip"], "clusterIPs": [of["cluster_ip"]], "ports": ports,
         "internalTrafficPolicy": of["internal_policy"], "externalTrafficPolicy": of["external_policy"],
         "externalIPs": of["external_ips"], "loadBalancerSourceRanges": of["source_ranges"],
+        "sessionAffinity": of["affinity"],
     });
     if is_load_balancer && of["external_policy"] == "Local" {
         spec["healthCheckNodePort"] = json!(32000);
@@ -482,6 +491,7 @@ fn slice(of: &Value, endpoints: &[Value]) -> Value {
                     "ready": endpoint["ready"], "serving": endpoint["serving"],
                     "terminating": endpoint["terminating"],
                 },
+                "hints": {"forZones": endpoint["zones"]},
             })
         })
         .collect();
