@@ -128,7 +128,7 @@ impl Routed {
                 },
                 error: match error.raw_os_error() {
                     Some(code) => std::io::Error::from_raw_os_error(code),
-                    None => error.kind().into(),
+                    None => std::io::Error::new(error.kind(), error.to_string()),
                 },
             })
         };

@@ -7,7 +7,7 @@ use std::io;
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 
 use super::{Line, missing, note, ok};
-use crate::portal::netlink::{Netlink, messages};
+use crate::portal::netlink::{Netlink, attributes, messages, outcome, receive, text_of};
 
 /// The remains, or the presence, of a kube-proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,27 +113,22 @@ fn kube_chains() -> io::Result<BTreeSet<String>> {
     query.extend([0; 12]);
     let socket = Socket::new(NETLINK_NETFILTER)?;
     socket.send(&query, 0)?;
-    let mut chains = BTreeSet::new();
+    let (mut chains, mut datagram) = (BTreeSet::new(), Vec::new());
     loop {
-        let (datagram, _) = socket.recv_from_full()?;
+        receive(&socket, &mut datagram)?;
         for message in messages(&datagram) {
-            let kind = message.get(4..).and_then(|b| b.first_chunk());
-            match kind.map(|kind| u16::from_ne_bytes(*kind)) {
-                Some(NEW_CHAIN) => chains.extend(kube_chain(message)),
-                Some(ERROR) => {
-                    let code = message.get(16..).and_then(|b| b.first_chunk());
-                    let code = code.map_or(0, |code| i32::from_ne_bytes(*code));
-                    return Err(io::Error::from_raw_os_error(-code));
-                }
-                Some(DONE) => return Ok(chains),
-                Some(_) | None => {}
+            match message.kind {
+                NEW_CHAIN => chains.extend(kube_chain(message.payload)),
+                ERROR | DONE => return outcome(&message).map(|()| chains),
+                _ => {}
             }
         }
     }
 }
 
 /// The chain, if it is one of those by which kube-proxy takes packets. (Kubelet has KUBE- chains too, which do not.)
-fn kube_chain(message: &[u8]) -> Option<String> {
+fn kube_chain(payload: &[u8]) -> Option<String> {
+    const NFGENMSG: usize = 4;
     const TABLE: u16 = 1;
     const NAME: u16 = 3;
     const TAKING: [&str; 4] = [
@@ -143,21 +138,12 @@ fn kube_chain(message: &[u8]) -> Option<String> {
         "KUBE-PORTALS-HOST",
     ];
     let (mut table, mut name) = (None, None);
-    let mut rest = message.get(20..)?;
-    while let [low, high, kind_low, kind_high, ..] = *rest {
-        let length = usize::from(u16::from_ne_bytes([low, high]));
-        let value = rest.get(4..length)?;
-        let text = || {
-            String::from_utf8_lossy(value)
-                .trim_end_matches('\0')
-                .to_owned()
-        };
-        match u16::from_ne_bytes([kind_low, kind_high]) {
-            TABLE => table = Some(text()),
-            NAME => name = Some(text()),
+    for (kind, value) in attributes(payload.get(NFGENMSG..)?) {
+        match kind {
+            TABLE => table = Some(text_of(value)),
+            NAME => name = Some(text_of(value)),
             _ => {}
         }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     let (table, name) = (table?, name?);
     let taking = table == "kube-proxy" || TAKING.contains(&name.as_str());
@@ -183,7 +169,7 @@ mod tests {
     #[test]
     fn chains_of_kube_proxy() {
         let message = |table: &str, chain: &str| {
-            let mut message = vec![0; 20];
+            let mut message = vec![0; 4];
             for (kind, text) in [(1u16, table), (3, chain)] {
                 let length = 4 + text.len() + 1;
                 message.extend((length as u16).to_ne_bytes());
@@ -204,7 +190,7 @@ mod tests {
             assert_eq!(found, expected.then(|| format!("{table}/{chain}")));
         }
         // Cut off, or with a length of nothing.
-        assert_eq!(kube_chain(&message("nat", "KUBE-SERVICES")[..40]), None);
+        assert_eq!(kube_chain(&message("nat", "KUBE-SERVICES")[..24]), None);
         assert_eq!(kube_chain(&[0; 60]), None);
     }
 }

@@ -1,25 +1,9 @@
-//! The requests we make and the objects we read, as values.
+//! The requests we make and the objects we read, as values. What they are in bytes, `write` and `read` know.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use ipnet::IpNet;
-use netlink_packet_core::{
-    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE,
-};
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{
-    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
-};
-use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
-use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 
 use crate::types::Protocol;
 
@@ -35,9 +19,32 @@ pub type Mac = [u8; 6];
 
 /// One change to ask of the kernel.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub(super) message: RouteNetlinkMessage,
-    pub(super) flags: u16,
+pub struct Request(pub(super) Action);
+
+/// What a request says. Plain values, since thousands may wait for their turn.
+#[derive(Clone, Debug)]
+pub(super) enum Action {
+    AddVeth(Box<OwnedVeth>),
+    DeleteLink(u32),
+    LinkUp(u32),
+    LinkSettings(u32, LinkSettings),
+    LinkWithoutAddresses(u32),
+    AddAddress(u32, IpAddr),
+    SetNeighbour(u32, IpAddr, Mac),
+    AddRoute(Route),
+    ReplaceRoute(Route),
+    DeleteRoute(Route),
+    AddRule(Rule),
+    DeleteRule(Rule),
+}
+
+/// A [`Veth`] that can wait.
+#[derive(Clone, Debug)]
+pub(super) struct OwnedVeth {
+    pub near: (String, Mac),
+    pub far: (String, Mac),
+    pub namespace: RawFd,
+    pub mtu: u32,
 }
 
 /// A pair of virtual Ethernet links; the peer appears in another namespace.
@@ -129,229 +136,67 @@ pub struct Rule {
 impl Request {
     /// Makes a veth pair, both ends down.
     pub fn add_veth(veth: &Veth) -> Self {
-        let end = |(name, mac): (&str, Mac)| {
-            let mut message = LinkMessage::default();
-            message.attributes = vec![
-                LinkAttribute::IfName(name.to_owned()),
-                LinkAttribute::Address(mac.to_vec()),
-                LinkAttribute::Mtu(veth.mtu),
-            ];
-            message
-        };
-        let mut far = end(veth.far);
-        let namespace = LinkAttribute::NetNsFd(veth.namespace.as_raw_fd());
-        far.attributes.push(namespace);
-        let mut near = end(veth.near);
-        near.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
-        ]));
-        Self {
-            message: RouteNetlinkMessage::NewLink(near),
-            flags: NLM_F_CREATE | NLM_F_EXCL,
-        }
+        let owned = |(name, mac): (&str, Mac)| (name.to_owned(), mac);
+        Self(Action::AddVeth(Box::new(OwnedVeth {
+            near: owned(veth.near),
+            far: owned(veth.far),
+            namespace: veth.namespace.as_raw_fd(),
+            mtu: veth.mtu,
+        })))
     }
 
     /// Deletes a link, and with it everything that leads over it.
     pub fn delete_link_index(index: u32) -> Self {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        Self {
-            message: RouteNetlinkMessage::DelLink(message),
-            flags: 0,
-        }
+        Self(Action::DeleteLink(index))
     }
 
     /// Brings a link up.
     pub fn link_up(index: u32) -> Self {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.header.flags = LinkFlags::Up;
-        message.header.change_mask = LinkFlags::Up;
-        Self {
-            message: RouteNetlinkMessage::SetLink(message),
-            flags: 0,
-        }
+        Self(Action::LinkUp(index))
     }
 
     /// Changes IPv4 settings of a link.
     pub fn link_settings(index: u32, settings: LinkSettings) -> Self {
-        const FORWARDING: u16 = 1;
-        const RP_FILTER: u16 = 8;
-        let values = [
-            (FORWARDING, settings.forwarding.map(u32::from)),
-            (RP_FILTER, settings.rp_filter),
-        ];
-        let mut nested = Vec::new();
-        for (kind, value) in values {
-            if let Some(value) = value {
-                let attribute = DefaultNla::new(kind, value.to_ne_bytes().to_vec());
-                let start = nested.len();
-                nested.resize(start + attribute.buffer_len(), 0);
-                attribute.emit(nested.get_mut(start..).unwrap_or_default());
-            }
-        }
-        const IFLA_INET_CONF: u16 = 1;
-        // Not the library's own type: it leaves out zeros, and zero is what we want to set.
-        let inet = AfSpecInet::Other(DefaultNla::new(IFLA_INET_CONF | NLA_F_NESTED, nested));
-        Self::link_family(index, AfSpecUnspec::Inet(vec![inet]))
+        Self(Action::LinkSettings(index, settings))
     }
 
     /// Keeps the kernel from giving the link an IPv6 address by itself.
     pub fn link_without_addresses(index: u32) -> Self {
-        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-        Self::link_family(index, AfSpecUnspec::Inet6(vec![mode]))
-    }
-
-    fn link_family(index: u32, family: AfSpecUnspec) -> Self {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes = vec![LinkAttribute::AfSpecUnspec(vec![family])];
-        Self {
-            message: RouteNetlinkMessage::SetLink(message),
-            flags: 0,
-        }
+        Self(Action::LinkWithoutAddresses(index))
     }
 
     /// Gives a link an address that is alone in its subnet, without asking whether anyone else has it.
     pub fn add_address(link: u32, ip: IpAddr) -> Self {
-        let mut message = AddressMessage::default();
-        message.header.family = family(ip);
-        message.header.prefix_len = if ip.is_ipv4() { 32 } else { 128 };
-        message.header.index = link;
-        message.header.flags = AddressHeaderFlags::Nodad;
-        message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
-        Self {
-            message: RouteNetlinkMessage::NewAddress(message),
-            flags: NLM_F_CREATE | NLM_F_REPLACE,
-        }
+        Self(Action::AddAddress(link, ip))
     }
 
     /// Writes a neighbour's address down for good: it is never asked for.
     pub fn set_neighbour(link: u32, ip: IpAddr, mac: Mac) -> Self {
-        let mut message = NeighbourMessage::default();
-        message.header.family = family(ip);
-        message.header.ifindex = link;
-        message.header.state = NeighbourState::Permanent;
-        message.attributes = vec![
-            NeighbourAttribute::Destination(match ip {
-                IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
-                IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
-            }),
-            NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
-        ];
-        Self {
-            message: RouteNetlinkMessage::NewNeighbour(message),
-            flags: NLM_F_CREATE | NLM_F_REPLACE,
-        }
+        Self(Action::SetNeighbour(link, ip, mac))
     }
 
     /// Adds a route; one of the same destination, table and metric, whoever's, makes it fail.
     pub fn add_route(route: &Route) -> Self {
-        Self {
-            message: RouteNetlinkMessage::NewRoute(route.message()),
-            flags: NLM_F_CREATE | NLM_F_EXCL,
-        }
+        Self(Action::AddRoute(*route))
     }
 
     /// Adds a route or changes the one that is there.
     pub fn replace_route(route: &Route) -> Self {
-        Self {
-            message: RouteNetlinkMessage::NewRoute(route.message()),
-            flags: NLM_F_CREATE | NLM_F_REPLACE,
-        }
+        Self(Action::ReplaceRoute(*route))
     }
 
-    /// Deletes a route of ours.
+    /// Deletes a route of ours, whatever its source address was when it was made.
     pub fn delete_route(route: &Route) -> Self {
-        let mut message = route.message();
-        // Its source may have been another when it was made.
-        let is_source = |a: &RouteAttribute| matches!(a, RouteAttribute::PrefSource(_));
-        message.attributes.retain(|a| !is_source(a));
-        Self {
-            message: RouteNetlinkMessage::DelRoute(message),
-            flags: 0,
-        }
+        Self(Action::DeleteRoute(*route))
     }
 
     /// Adds a rule.
     pub fn add_rule(rule: &Rule) -> Self {
-        Self {
-            message: RouteNetlinkMessage::NewRule(rule.message()),
-            flags: NLM_F_CREATE | NLM_F_EXCL,
-        }
+        Self(Action::AddRule(*rule))
     }
 
     /// Deletes a rule.
     pub fn delete_rule(rule: &Rule) -> Self {
-        Self {
-            message: RouteNetlinkMessage::DelRule(rule.message()),
-            flags: 0,
-        }
-    }
-}
-
-impl Route {
-    fn message(&self) -> RouteMessage {
-        let mut message = RouteMessage::default();
-        let header = &mut message.header;
-        header.address_family = family(self.net.addr());
-        header.destination_prefix_length = self.net.prefix_len();
-        header.table = u8::try_from(self.table).unwrap_or(0);
-        header.protocol = RouteProtocol::Other(PROTOCOL);
-        let attributes = &mut message.attributes;
-        if self.net.prefix_len() > 0 {
-            attributes.push(RouteAttribute::Destination(self.net.addr().into()));
-        }
-        attributes.push(RouteAttribute::Table(self.table));
-        match self.via {
-            Via::Gateway(gateway, link) => {
-                header.kind = RouteType::Unicast;
-                header.flags = RouteFlags::Onlink;
-                attributes.push(RouteAttribute::Gateway(gateway.into()));
-                attributes.push(RouteAttribute::Oif(link));
-            }
-            Via::Local(link) => {
-                header.kind = RouteType::Local;
-                header.scope = RouteScope::Host;
-                attributes.push(RouteAttribute::Oif(link));
-            }
-            Via::Blackhole | Via::Other => header.kind = RouteType::BlackHole,
-        }
-        attributes.extend(self.source.map(|ip| RouteAttribute::PrefSource(ip.into())));
-        message
-    }
-}
-
-impl Rule {
-    fn message(&self) -> RuleMessage {
-        let mut message = RuleMessage::default();
-        let (ip, port) = (self.addr.ip(), self.addr.port());
-        message.header.family = family(ip);
-        message.header.dst_len = if ip.is_ipv4() { 32 } else { 128 };
-        message.header.action = RuleAction::ToTable;
-        message.attributes = vec![
-            RuleAttribute::Destination(ip),
-            RuleAttribute::Priority(self.priority),
-            RuleAttribute::Table(self.table),
-            RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
-            RuleAttribute::IpProtocol(match self.protocol {
-                Protocol::Tcp => IpProtocol::Tcp,
-                Protocol::Udp => IpProtocol::Udp,
-                Protocol::Sctp => IpProtocol::Sctp,
-            }),
-            RuleAttribute::DestinationPortRange(RulePortRange {
-                start: port,
-                end: port,
-            }),
-        ];
-        message
-    }
-}
-
-fn family(ip: IpAddr) -> AddressFamily {
-    match ip {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
+        Self(Action::DeleteRule(*rule))
     }
 }

@@ -1,26 +1,44 @@
 //! A thin typed rtnetlink: requests in batches with an answer for each, dumps, and a socket that listens for changes.
 //!
 //! A socket belongs to the network namespace of the thread that made it, and works from any thread.
+//!
+//! The sockets are here and in `monitor`; all but `query`, which uses them, is pure:
+//!
+//! ```text
+//! message  requests and objects as values      uapi   the kernel's numbers and fixed headers
+//! write    requests -> bytes                   codec  framing: messages, attributes, errors
+//! read     bytes -> objects                    query  which objects are asked for, and which are kept
+//! ```
 
+mod codec;
 mod message;
 mod monitor;
+mod query;
 mod read;
+#[cfg(test)]
+#[path = "../../../tests/util/rng.rs"]
+#[allow(dead_code, clippy::duplicate_mod)]
+mod rng;
+mod uapi;
+mod write;
 
 use std::io;
+use std::ops::ControlFlow;
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
+pub(super) use codec::{attributes, messages, outcome, text_of};
 pub use message::{
     Address, Link, LinkSettings, Mac, PROTOCOL, Request, Route, Rule, TABLE_LOCAL, TABLE_MAIN,
     Veth, Via,
 };
 pub use monitor::{Change, Monitor};
 
-/// Messages sent at once. Their answers must fit the receive buffer (212 KB by default, under 1 KB an answer).
+use codec::{Message, Writer};
+use uapi::{NLM_F_ACK, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR};
+
+/// Messages sent at once. Their answers must fit the receive buffer (212 KB by default) even if all of them fail; the
+/// kernel counts under 1.5 KB for one.
 const CHUNK: usize = 128;
 /// More than the kernel ever puts in one answer.
 const ANSWER_SIZE: usize = 64 * 1024;
@@ -32,6 +50,7 @@ pub struct Netlink {
     socket: Socket,
     port: u32,
     sequence: u32,
+    requests: Writer,
     answer: Vec<u8>,
 }
 
@@ -40,13 +59,16 @@ impl Netlink {
     pub fn new() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         let port = socket.bind_auto()?.port_number();
-        // Both only save work, and old kernels have neither: short answers; dumps filtered by the kernel.
+        // Old kernels lack some, and all can be done without: short answers; the reason of a failure in words; dumps
+        // filtered by the kernel.
         let _ = socket.set_cap_ack(true);
+        let _ = socket.set_ext_ack(true);
         let _ = socket.set_netlink_get_strict_chk(true);
         Ok(Self {
             socket,
             port,
             sequence: 0,
+            requests: Writer::default(),
             answer: Vec::with_capacity(ANSWER_SIZE),
         })
     }
@@ -66,82 +88,77 @@ impl Netlink {
     pub fn batch(&mut self, requests: impl IntoIterator<Item = Request>) -> Vec<io::Result<()>> {
         let mut results = Vec::new();
         let mut requests = requests.into_iter().peekable();
-        let mut buffer = Vec::new();
         while requests.peek().is_some() {
-            buffer.clear();
+            self.requests.clear();
             let first = self.sequence.wrapping_add(1);
             let mut count = 0;
             while let Some(request) = requests.next_if(|_| count < CHUNK) {
                 count += 1;
                 // The kernel works in order and reports every failure: one acknowledgement, of the last, is enough.
                 let last = count == CHUNK || requests.peek().is_none();
-                self.append(&mut buffer, request, if last { NLM_F_ACK } else { 0 });
+                let sequence = self.next();
+                request.write(
+                    &mut self.requests,
+                    sequence,
+                    if last { NLM_F_ACK } else { 0 },
+                );
             }
-            results.extend(self.exchange(&buffer, first, count));
+            results.extend(self.exchange(first, count));
         }
         results
-    }
-
-    fn append(&mut self, buffer: &mut Vec<u8>, request: Request, flags: u16) {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.sequence_number = self.sequence;
-        header.flags = NLM_F_REQUEST | request.flags | flags;
-        let payload = NetlinkPayload::InnerMessage(request.message);
-        let mut message = NetlinkMessage::new(header, payload);
-        message.finalize();
-        // Messages start at multiples of four; ours are that long already but for names.
-        let start = buffer.len().next_multiple_of(4);
-        buffer.resize(start + message.buffer_len(), 0);
-        if let Some(space) = buffer.get_mut(start..) {
-            message.serialize(space);
-        }
     }
 
     /// Sends a chunk and reads answers up to the last message's.
-    fn exchange(&mut self, buffer: &[u8], first: u32, count: usize) -> Vec<io::Result<()>> {
-        let all = |error: &io::Error| (0..count).map(|_| Err(copy(error))).collect();
-        if let Err(error) = self.socket.send(buffer, 0) {
-            return all(&error);
-        }
+    fn exchange(&mut self, first: u32, count: usize) -> Vec<io::Result<()>> {
         let mut results: Vec<_> = (0..count).map(|_| Ok(())).collect();
-        let mut done = false;
-        while !done {
-            let received = self.receive(|header, payload| {
-                let index = header.sequence_number.wrapping_sub(first) as usize;
-                let (NetlinkPayload::Error(answer), Some(slot)) = (payload, results.get_mut(index))
-                else {
-                    return;
+        let exchanged = self.send().and_then(|()| {
+            self.receive_until(|message| {
+                let index = message.sequence.wrapping_sub(first) as usize;
+                let (NLMSG_ERROR, Some(slot)) = (message.kind, results.get_mut(index)) else {
+                    return ControlFlow::Continue(());
                 };
-                if answer.code.is_some() {
-                    *slot = Err(answer.to_io());
+                *slot = outcome(message);
+                if index + 1 == count {
+                    return ControlFlow::Break(());
                 }
-                done |= index + 1 == count;
-            });
-            if let Err(error) = received {
-                return all(&error);
-            }
+                ControlFlow::Continue(())
+            })
+        });
+        match exchanged {
+            Ok(()) => results,
+            Err(error) => (0..count).map(|_| Err(copy(&error))).collect(),
         }
-        results
     }
 
-    /// Asks for everything of a kind; `each` sees every object.
-    pub fn dump(
+    /// Asks for everything of a kind, and keeps what `read` makes of it. `header` is the kind's fixed header.
+    fn dump<T>(
         &mut self,
-        query: &RouteNetlinkMessage,
-        mut each: impl FnMut(RouteNetlinkMessage),
-    ) -> io::Result<()> {
+        kind: u16,
+        header: &[u8],
+        read: impl Fn(&Message<'_>) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        let mut found = Vec::new();
         for _ in 0..DUMP_TRIES {
-            let mut buffer = Vec::new();
-            let request = Request {
-                message: query.clone(),
-                flags: NLM_F_DUMP,
-            };
-            self.append(&mut buffer, request, 0);
-            let mut found = Vec::new();
-            if self.collect(&buffer, &mut found)? {
-                found.into_iter().for_each(&mut each);
-                return Ok(());
+            found.clear();
+            let sequence = self.next();
+            self.requests.clear();
+            write::query(&mut self.requests, kind, sequence, header);
+            self.send()?;
+            let mut whole = true;
+            let dumped = self.receive_until(|message| {
+                if message.sequence != sequence {
+                    return ControlFlow::Continue(());
+                }
+                whole &= message.flags & NLM_F_DUMP_INTR == 0;
+                if let NLMSG_DONE | NLMSG_ERROR = message.kind {
+                    return ControlFlow::Break(outcome(message));
+                }
+                found.extend(read(message));
+                ControlFlow::Continue(())
+            })?;
+            dumped?;
+            if whole {
+                return Ok(found);
             }
         }
         Err(io::Error::other(
@@ -149,119 +166,77 @@ impl Netlink {
         ))
     }
 
-    /// One try of a dump; false if it was interrupted by a change.
-    fn collect(&mut self, buffer: &[u8], found: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
-        const NLM_F_DUMP_INTR: u16 = netlink_packet_core::NLM_F_DUMP_INTR;
-        let sequence = self.sequence;
-        self.socket.send(buffer, 0)?;
-        let (mut done, mut whole) = (None, true);
-        while done.is_none() {
-            self.receive(|header, payload| {
-                if header.sequence_number != sequence {
-                    return;
-                }
-                whole &= header.flags & NLM_F_DUMP_INTR == 0;
-                match payload {
-                    NetlinkPayload::InnerMessage(object) => found.push(object),
-                    NetlinkPayload::Error(answer) => done = Some(Err(answer.to_io())),
-                    NetlinkPayload::Done(_) => done = Some(Ok(())),
-                    _ => {}
-                }
-            })?;
-        }
-        done.unwrap_or(Ok(()))?;
-        Ok(whole)
+    /// Asks for one link. A name that no link has is an error.
+    fn get_link(&mut self, name: &str) -> io::Result<Option<Link>> {
+        let sequence = self.next();
+        self.requests.clear();
+        write::query_link(&mut self.requests, sequence, name);
+        self.send()?;
+        self.receive_until(|message| {
+            if message.sequence != sequence {
+                return ControlFlow::Continue(());
+            }
+            ControlFlow::Break(match message.kind {
+                NLMSG_ERROR => outcome(message).map(|()| None),
+                _ => Ok(read::link(message)),
+            })
+        })?
     }
 
-    /// Asks for one object.
-    pub fn get(&mut self, query: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
-        let mut buffer = Vec::new();
-        let request = Request {
-            message: query,
-            flags: 0,
-        };
-        self.append(&mut buffer, request, 0);
-        let sequence = self.sequence;
-        self.socket.send(&buffer, 0)?;
-        let mut found = None;
-        while found.is_none() {
-            self.receive(|header, payload| {
-                if header.sequence_number != sequence {
-                    return;
-                }
-                match payload {
-                    NetlinkPayload::InnerMessage(object) => found = Some(Ok(object)),
-                    NetlinkPayload::Error(answer) => found = Some(Err(answer.to_io())),
-                    _ => {}
-                }
-            })?;
-        }
-        found.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
+    fn next(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
     }
 
-    /// Waits for one datagram and hands out the messages in it. What cannot be read is left out: a newer kernel may
-    /// say things that this version of the library does not know.
-    fn receive(
+    fn send(&self) -> io::Result<()> {
+        self.socket.send(self.requests.bytes(), 0).map(drop)
+    }
+
+    /// Waits for datagrams and hands out the messages in them until one of them is the last.
+    fn receive_until<T>(
         &mut self,
-        mut each: impl FnMut(NetlinkHeader, NetlinkPayload<RouteNetlinkMessage>),
-    ) -> io::Result<()> {
-        self.answer.clear();
+        mut each: impl FnMut(&Message<'_>) -> ControlFlow<T>,
+    ) -> io::Result<T> {
         loop {
-            match self.socket.recv(&mut self.answer, 0) {
-                Ok(_) => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            match receive(&self.socket, &mut self.answer) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-        }
-        for message in messages(&self.answer) {
-            if let Ok(message) = NetlinkMessage::deserialize(message) {
-                let (header, payload) = message.into_parts();
-                each(header, payload);
+            for message in messages(&self.answer) {
+                if let ControlFlow::Break(last) = each(&message) {
+                    return Ok(last);
+                }
             }
         }
-        Ok(())
     }
 }
 
-/// Splits a datagram into its messages.
-pub(super) fn messages(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let length = u32::from_ne_bytes(*rest.first_chunk()?) as usize;
-        let message = rest.get(..length).filter(|_| length >= 16)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(message)
-    })
+/// Reads one datagram, which replaces what is in the buffer; never one that the buffer is too short for.
+pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
+    const MSG_TRUNC: i32 = 0x20;
+    buffer.clear();
+    buffer.reserve(ANSWER_SIZE);
+    let length = socket.recv(buffer, MSG_TRUNC)?;
+    if length > buffer.len() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the kernel's answer is longer than it should ever be",
+        ));
+    }
+    Ok(())
 }
 
 fn copy(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
-        None => error.kind().into(),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_datagram_splits_into_its_messages() {
-        let message = |length: u32, size: usize| {
-            let mut bytes = vec![7; size];
-            bytes[..4].copy_from_slice(&length.to_ne_bytes());
-            bytes
-        };
-        let lengths = |bytes: &[u8]| messages(bytes).map(<[u8]>::len).collect::<Vec<_>>();
-        assert_eq!(lengths(&[]), Vec::<usize>::new());
-        assert_eq!(lengths(&message(16, 16)), [16]);
-        assert_eq!(
-            lengths(&[message(17, 20), message(24, 24)].concat()),
-            [17, 24]
-        );
-        // Cut off, or a length that would never advance.
-        assert_eq!(lengths(&[message(16, 16), message(40, 20)].concat()), [16]);
-        assert_eq!(lengths(&message(0, 16)), Vec::<usize>::new());
-    }
 
     #[test]
     fn every_request_gets_its_own_answer() {
@@ -273,5 +248,21 @@ mod tests {
         assert!(results.iter().all(Result::is_err));
         assert!(netlink.links().unwrap().iter().any(|l| l.name == "lo"));
         assert!(netlink.link("no-such-link").unwrap().is_none());
+    }
+
+    #[test]
+    fn the_kernel_says_why() {
+        let mut netlink = Netlink::new().unwrap();
+        // A query for routes may not name a source prefix; nobody needs privileges to be told so.
+        let mut query = uapi::Rt::default().to_bytes();
+        query[0] = uapi::AF_INET;
+        query[2] = 24;
+        let found = netlink.dump(uapi::RTM_GETROUTE, &query, read::route);
+        let error = found.unwrap_err().to_string();
+        let (code, reason) = error.split_once(": ").expect("a reason");
+        assert_eq!(code, "Invalid argument (os error 22)");
+        assert!(reason.contains("nvalid values in header"), "{reason}");
+        // The socket is as good as before.
+        assert!(netlink.links().unwrap().iter().any(|l| l.name == "lo"));
     }
 }

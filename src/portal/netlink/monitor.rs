@@ -4,18 +4,24 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::LinkFlags;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use socket2::SockRef;
 
-use super::read::read_address;
-use super::{ANSWER_SIZE, messages};
+use super::codec::{Message, messages};
+use super::uapi::*;
+use super::{ANSWER_SIZE, read, receive};
 use crate::portal::filter;
 
-/// `RTNLGRP_*`: links; IPv4 addresses, routes, rules; IPv6 addresses, routes, rules.
-const GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
+/// Links; IPv4 addresses, routes, rules; IPv6 addresses, routes, rules.
+const GROUPS: [u32; 7] = [
+    RTNLGRP_LINK,
+    RTNLGRP_IPV4_IFADDR,
+    RTNLGRP_IPV4_ROUTE,
+    RTNLGRP_IPV4_RULE,
+    RTNLGRP_IPV6_IFADDR,
+    RTNLGRP_IPV6_ROUTE,
+    RTNLGRP_IPV6_RULE,
+];
 
 /// Something that concerns us happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,10 +78,12 @@ impl Monitor {
         const ENOBUFS: i32 = 105;
         let mut changes = Vec::new();
         loop {
-            self.datagram.clear();
-            match self.socket.recv(&mut self.datagram, 0) {
-                Ok(_) => changes.extend(messages(&self.datagram).filter_map(read)),
-                Err(error) if error.raw_os_error() == Some(ENOBUFS) => {
+            match receive(&self.socket, &mut self.datagram) {
+                Ok(()) => changes.extend(messages(&self.datagram).filter_map(|m| change(&m))),
+                Err(error)
+                    if error.raw_os_error() == Some(ENOBUFS)
+                        || error.kind() == io::ErrorKind::InvalidData =>
+                {
                     changes.push(Change::Unknown);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -92,27 +100,20 @@ impl AsFd for Monitor {
     }
 }
 
-fn read(message: &[u8]) -> Option<Change> {
-    // Unreadable is not unimportant: better to look once too often.
-    let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message) else {
-        return Some(Change::Unknown);
-    };
-    let NetlinkPayload::InnerMessage(message) = message.payload else {
-        return None;
-    };
-    Some(match message {
-        RouteNetlinkMessage::NewAddress(a) => Change::AddressAdded(read_address(&a)?.ip),
-        RouteNetlinkMessage::DelAddress(a) => Change::AddressRemoved(read_address(&a)?.ip),
-        RouteNetlinkMessage::NewLink(link) => Change::LinkChanged {
-            index: link.header.index,
-            up: link.header.flags.contains(LinkFlags::Up),
-        },
-        RouteNetlinkMessage::DelLink(link) => Change::LinkRemoved {
-            index: link.header.index,
-        },
-        RouteNetlinkMessage::NewRoute(_)
-        | RouteNetlinkMessage::DelRoute(_)
-        | RouteNetlinkMessage::DelRule(_) => Change::Routes,
+pub(super) fn change(message: &Message<'_>) -> Option<Change> {
+    let address = || read::address_payload(message.payload).map(|address| address.ip);
+    let link = || IfInfo::split(message.payload).map(|(link, _)| link);
+    let change = match message.kind {
+        RTM_NEWADDR => address().map(Change::AddressAdded),
+        RTM_DELADDR => address().map(Change::AddressRemoved),
+        RTM_NEWLINK => link().map(|link| Change::LinkChanged {
+            index: link.index,
+            up: link.flags & IFF_UP != 0,
+        }),
+        RTM_DELLINK => link().map(|link| Change::LinkRemoved { index: link.index }),
+        RTM_NEWROUTE | RTM_DELROUTE | RTM_DELRULE => Some(Change::Routes),
         _ => return None,
-    })
+    };
+    // Unreadable is not unimportant: better to look once too often.
+    Some(change.unwrap_or(Change::Unknown))
 }

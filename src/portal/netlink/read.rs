@@ -1,234 +1,141 @@
-//! The objects we ask for and read.
+//! Objects from the kernel's form. Pure; None for what cannot be read, or is none of what we keep.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, State};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType,
-};
-use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
-use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 
-use super::{Address, Link, Netlink, PROTOCOL, Route, Rule, TABLE_MAIN, Via};
+use super::codec::{Message, attributes, ip_of, text_of, u8_of, u32_of};
+use super::uapi::*;
+use super::{Address, Link, PROTOCOL, Route, Rule, Via};
 use crate::types::{IpFamily, Protocol};
 
-impl Netlink {
-    /// The link of that name, if there is one.
-    pub fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
-        const ENODEV: i32 = 19;
-        let mut query = LinkMessage::default();
-        query.attributes = vec![LinkAttribute::IfName(name.to_owned())];
-        match self.get(RouteNetlinkMessage::GetLink(query)) {
-            Ok(RouteNetlinkMessage::NewLink(link)) => Ok(Some(read_link(&link))),
-            Ok(_) => Ok(None),
-            Err(error) if error.raw_os_error() == Some(ENODEV) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// All links of the namespace.
-    pub fn links(&mut self) -> io::Result<Vec<Link>> {
-        let mut links = Vec::new();
-        let query = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        self.dump(&query, |object| {
-            if let RouteNetlinkMessage::NewLink(link) = object {
-                links.push(read_link(&link));
-            }
-        })?;
-        Ok(links)
-    }
-
-    /// All addresses of the namespace, both families.
-    pub fn addresses(&mut self) -> io::Result<Vec<Address>> {
-        let mut addresses = Vec::new();
-        let query = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        self.dump(&query, |object| {
-            if let RouteNetlinkMessage::NewAddress(message) = object {
-                addresses.extend(read_address(&message));
-            }
-        })?;
-        Ok(addresses)
-    }
-
-    /// The routes that carry our mark, in all tables.
-    pub fn our_routes(&mut self, family: IpFamily) -> io::Result<Vec<Route>> {
-        self.routes(family, RouteProtocol::Other(PROTOCOL), |_| true)
-    }
-
-    /// Everybody's unicast routes in the main table.
-    pub fn main_routes(&mut self, family: IpFamily) -> io::Result<Vec<Route>> {
-        let mut routes = self.routes(family, RouteProtocol::Unspec, |message| {
-            message.header.kind == RouteType::Unicast
-        })?;
-        routes.retain(|route| route.table == TABLE_MAIN);
-        Ok(routes)
-    }
-
-    fn routes(
-        &mut self,
-        family: IpFamily,
-        protocol: RouteProtocol,
-        keep: impl Fn(&RouteMessage) -> bool,
-    ) -> io::Result<Vec<Route>> {
-        let mut query = RouteMessage::default();
-        query.header.address_family = match family {
-            IpFamily::V4 => AddressFamily::Inet,
-            IpFamily::V6 => AddressFamily::Inet6,
-        };
-        query.header.protocol = protocol;
-        let wanted = |message: &RouteMessage| {
-            // Old kernels do not filter; none may hand us its cache of single destinations.
-            (protocol == RouteProtocol::Unspec || message.header.protocol == protocol)
-                && !message.header.flags.contains(RouteFlags::Cloned)
-                && keep(message)
-        };
-        let mut routes = Vec::new();
-        let result = self.dump(&RouteNetlinkMessage::GetRoute(query), |object| {
-            if let RouteNetlinkMessage::NewRoute(message) = object {
-                if wanted(&message) {
-                    routes.extend(Route::read(&message));
-                }
-            }
-        });
-        missing_is_empty(result)?;
-        Ok(routes)
-    }
-
-    /// The rules that carry our mark.
-    pub fn our_rules(&mut self, family: IpFamily) -> io::Result<Vec<Rule>> {
-        let mut query = RuleMessage::default();
-        query.header.family = match family {
-            IpFamily::V4 => AddressFamily::Inet,
-            IpFamily::V6 => AddressFamily::Inet6,
-        };
-        let mark = RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL));
-        let mut rules = Vec::new();
-        let result = self.dump(&RouteNetlinkMessage::GetRule(query), |object| {
-            if let RouteNetlinkMessage::NewRule(message) = object {
-                if message.attributes.contains(&mark) {
-                    rules.extend(Rule::read(&message));
-                }
-            }
-        });
-        missing_is_empty(result)?;
-        Ok(rules)
-    }
-}
-
-/// A family that this kernel does not have, or has no rules for, has nothing to show.
-fn missing_is_empty(result: io::Result<()>) -> io::Result<()> {
-    const EAFNOSUPPORT: i32 = 97;
-    const EOPNOTSUPP: i32 = 95;
-    match result {
-        Err(e) if matches!(e.raw_os_error(), Some(EAFNOSUPPORT | EOPNOTSUPP)) => Ok(()),
-        other => other,
-    }
-}
-
-fn read_link(message: &LinkMessage) -> Link {
+/// The link of a `RTM_NEWLINK`.
+pub(super) fn link(message: &Message<'_>) -> Option<Link> {
+    let (header, rest) = of_kind(message, RTM_NEWLINK).and_then(IfInfo::split)?;
     let mut link = Link {
-        index: message.header.index,
+        index: header.index,
         name: String::new(),
-        up: message.header.flags.contains(LinkFlags::Up),
-        operational: message
-            .attributes
-            .contains(&LinkAttribute::OperState(State::Up)),
+        up: header.flags & IFF_UP != 0,
+        operational: false,
         mtu: 0,
     };
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+    for (kind, value) in attributes(rest) {
+        match kind {
+            IFLA_IFNAME => link.name = text_of(value),
+            IFLA_MTU => link.mtu = u32_of(value).unwrap_or(0),
+            IFLA_OPERSTATE => link.operational = u8_of(value) == Some(IF_OPER_UP),
             _ => {}
         }
     }
-    link
+    Some(link)
 }
 
-pub(super) fn read_address(message: &AddressMessage) -> Option<Address> {
+/// The address of a `RTM_NEWADDR`.
+pub(super) fn address(message: &Message<'_>) -> Option<Address> {
+    address_payload(of_kind(message, RTM_NEWADDR)?)
+}
+
+/// The address of a `RTM_NEWADDR` or `RTM_DELADDR`.
+pub(super) fn address_payload(payload: &[u8]) -> Option<Address> {
+    let (header, rest) = IfAddr::split(payload)?;
     // IPv4 says Local for the address and Address for the peer's on point-to-point links; IPv6 mostly Address alone.
     let (mut local, mut plain) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(ip) => local = Some(*ip),
-            AddressAttribute::Address(ip) => plain = Some(*ip),
+    for (kind, value) in attributes(rest) {
+        match kind {
+            IFA_LOCAL => local = ip_of(value),
+            IFA_ADDRESS => plain = ip_of(value),
             _ => {}
         }
     }
     Some(Address {
         ip: local.or(plain)?,
-        prefix_len: message.header.prefix_len,
-        link: message.header.index,
+        prefix_len: header.prefix_len,
+        link: header.index,
     })
 }
 
-impl Route {
-    fn read(message: &RouteMessage) -> Option<Self> {
-        let family = match message.header.address_family {
-            AddressFamily::Inet => IpFamily::V4,
-            AddressFamily::Inet6 => IpFamily::V6,
-            _ => return None,
-        };
-        let (mut dst, mut link, mut gateway, mut source) = (family.unspecified(), None, None, None);
-        let mut table = u32::from(message.header.table);
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(ip) => dst = address(ip)?,
-                RouteAttribute::Gateway(ip) => gateway = address(ip),
-                RouteAttribute::PrefSource(ip) => source = address(ip),
-                RouteAttribute::Oif(index) => link = Some(*index),
-                RouteAttribute::Table(number) => table = *number,
-                _ => {}
-            }
-        }
-        let via = match (message.header.kind, gateway, link) {
-            (RouteType::Unicast, Some(gateway), Some(link)) => Via::Gateway(gateway, link),
-            (RouteType::Local, _, Some(link)) => Via::Local(link),
-            (RouteType::BlackHole, _, _) => Via::Blackhole,
-            _ => Via::Other,
-        };
-        Some(Self {
-            net: IpNet::new(dst, message.header.destination_prefix_length).ok()?,
-            table,
-            via,
-            source,
-        })
+/// The route of a `RTM_NEWROUTE`; None for one of the kernel's cache of single destinations.
+pub(super) fn route(message: &Message<'_>) -> Option<(Rt, Route)> {
+    let (header, rest) = of_kind(message, RTM_NEWROUTE).and_then(Rt::split)?;
+    if header.flags & RTM_F_CLONED != 0 {
+        return None;
     }
+    let family = match header.family {
+        AF_INET => IpFamily::V4,
+        AF_INET6 => IpFamily::V6,
+        _ => return None,
+    };
+    let (mut dst, mut link, mut gateway, mut source) = (family.unspecified(), None, None, None);
+    let mut table = u32::from(header.table);
+    for (kind, value) in attributes(rest) {
+        match kind {
+            RTA_DST => dst = ip_of(value)?,
+            RTA_GATEWAY => gateway = ip_of(value),
+            RTA_PREFSRC => source = ip_of(value),
+            RTA_OIF => link = u32_of(value),
+            RTA_TABLE => table = u32_of(value)?,
+            _ => {}
+        }
+    }
+    let via = match (header.kind, gateway, link) {
+        (RTN_UNICAST, Some(gateway), Some(link)) => Via::Gateway(gateway, link),
+        (RTN_LOCAL, _, Some(link)) => Via::Local(link),
+        (RTN_BLACKHOLE, _, _) => Via::Blackhole,
+        _ => Via::Other,
+    };
+    let route = Route {
+        net: IpNet::new(dst, header.dst_len).ok()?,
+        table,
+        via,
+        source,
+    };
+    Some((header, route))
 }
 
-impl Rule {
-    /// None for rules that are not as ours are, even if they carry our mark.
-    fn read(message: &RuleMessage) -> Option<Self> {
-        let (mut ip, mut port, mut protocol) = (None, None, None);
-        let (mut table, mut priority) = (u32::from(message.header.table), 0);
-        for attribute in &message.attributes {
-            match attribute {
-                RuleAttribute::Destination(to) => ip = Some(*to),
-                RuleAttribute::DestinationPortRange(ports) => port = Some(ports.start),
-                RuleAttribute::IpProtocol(IpProtocol::Tcp) => protocol = Some(Protocol::Tcp),
-                RuleAttribute::IpProtocol(IpProtocol::Udp) => protocol = Some(Protocol::Udp),
-                RuleAttribute::IpProtocol(IpProtocol::Sctp) => protocol = Some(Protocol::Sctp),
-                RuleAttribute::Table(number) => table = *number,
-                RuleAttribute::Priority(number) => priority = *number,
-                _ => {}
+/// The rule of a `RTM_NEWRULE`. None for rules without our mark, and for those that are not as ours are even with it.
+pub(super) fn our_rule(message: &Message<'_>) -> Option<Rule> {
+    let (header, rest) = of_kind(message, RTM_NEWRULE).and_then(FibRule::split)?;
+    let (mut ip, mut port, mut protocol) = (None, None, None);
+    let (mut table, mut priority, mut ours) = (u32::from(header.table), 0, false);
+    for (kind, value) in attributes(rest) {
+        match kind {
+            FRA_DST => ip = ip_of(value),
+            FRA_DPORT_RANGE => port = single_port(value),
+            FRA_IP_PROTO => {
+                protocol = match u8_of(value)? {
+                    IPPROTO_TCP => Some(Protocol::Tcp),
+                    IPPROTO_UDP => Some(Protocol::Udp),
+                    IPPROTO_SCTP => Some(Protocol::Sctp),
+                    _ => None,
+                }
             }
+            FRA_TABLE => table = u32_of(value)?,
+            FRA_PRIORITY => priority = u32_of(value)?,
+            FRA_PROTOCOL => ours = u8_of(value) == Some(PROTOCOL),
+            _ => {}
         }
-        Some(Self {
-            addr: SocketAddr::new(ip?, port?),
-            protocol: protocol?,
-            table,
-            priority,
-        })
     }
+    Some(Rule {
+        addr: SocketAddr::new(ip?, port?),
+        protocol: protocol?,
+        table,
+        priority,
+    })
+    .filter(|_| ours)
 }
 
-fn address(ip: &RouteAddress) -> Option<IpAddr> {
-    match ip {
-        RouteAddress::Inet(ip) => Some((*ip).into()),
-        RouteAddress::Inet6(ip) => Some((*ip).into()),
+/// `struct fib_rule_port_range`, of one port.
+fn single_port(value: &[u8]) -> Option<u16> {
+    match value {
+        [a, b, c, d] if [a, b] == [c, d] => Some(u16::from_ne_bytes([*a, *b])),
         _ => None,
     }
 }
+
+fn of_kind<'a>(message: &Message<'a>, kind: u16) -> Option<&'a [u8]> {
+    (message.kind == kind).then_some(message.payload)
+}
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;
