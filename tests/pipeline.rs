@@ -386,3 +386,53 @@ fn the_start_is_an_event_on_the_node() {
         json!({"kind": "Node", "name": "node-1", "uid": "node-1"})
     );
 }
+
+/// The two fields that the real apiserver which the scripts can have (1.20) does not store.
+#[test]
+fn ip_mode_and_the_internal_policy_act_when_they_are_patched() {
+    let Some(cluster) = Cluster::new(Release::V1_36) else {
+        return;
+    };
+    let _portico = cluster.portico(&[]);
+    let client = &cluster.net.client;
+    let (vip, ingress) = (format!("{CLUSTER_IP}:80"), "198.51.100.7:80");
+    let balanced = |mode: Value| {
+        let mut web = service(CLUSTER_IP);
+        web["spec"]["type"] = json!("LoadBalancer");
+        let one = json!({"ip": "198.51.100.7", "ipMode": mode});
+        web["status"] = json!({"loadBalancer": {"ingress": [one]}});
+        cluster.api.put(web);
+    };
+    for mode in [json!("VIP"), Value::Null, json!("VIP")] {
+        balanced(mode);
+        answered_by(client, ingress, &["2", "3"]);
+        // Proxy: the load balancer answers for the address by itself, and we leave it alone.
+        balanced(json!("Proxy"));
+        eventually(SOON, "the ingress address is not taken", || {
+            ask(client, ingress).is_err().then_some(())
+        });
+        answered_by(client, &vip, &["2", "3"]);
+    }
+
+    let mut slice = slice(&["10.92.0.2", "10.92.0.3"].map(str::to_owned));
+    for (endpoint, node) in [(0, "node-1"), (1, "node-2")] {
+        slice["endpoints"][endpoint]["nodeName"] = json!(node);
+    }
+    cluster.api.put(slice.clone());
+    let internal = |policy: &str| {
+        let mut web = service(CLUSTER_IP);
+        web["spec"]["internalTrafficPolicy"] = json!(policy);
+        cluster.api.put(web);
+    };
+    internal("Local");
+    answered_by(client, &vip, &["2"]);
+    answered_by(client, &format!("{}:30080", Net::NODE), &["2", "3"]);
+    internal("Cluster");
+    answered_by(client, &vip, &["2", "3"]);
+    internal("Local");
+    slice["endpoints"][0]["nodeName"] = json!("node-2");
+    cluster.api.put(slice);
+    eventually(SOON, "silence: none of the endpoints is here", || {
+        matches!(ask(client, &vip), Err(error) if error.kind() == ErrorKind::TimedOut).then_some(())
+    });
+}
