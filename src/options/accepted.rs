@@ -258,7 +258,7 @@ pub(super) const NO_EFFECT: &[Setting] = &[
         "vmodule",
         "logging.vmodule",
         "LIST",
-        |d| Slot::Opaque(&mut d.config.logging.vmodule),
+        |d| Slot::Vmodule(&mut d.config.logging.vmodule),
         "",
     )
     .silent()
@@ -335,8 +335,11 @@ pub(super) struct Retired {
 
 /// What becomes of a retired flag.
 pub(super) enum Fate {
-    /// Accepted, with one warning unless it has this value, which asks for what happens anyway.
-    Ignored { unless: &'static str },
+    /// Accepted, with one warning (and this reason) unless it has this value, which asks for what happens anyway.
+    Ignored {
+        unless: &'static str,
+        reason: &'static str,
+    },
     /// Accepted silently.
     Silent,
     /// An error, with this reason.
@@ -347,7 +350,21 @@ const fn klog(name: &'static str, boolean: bool, unless: &'static str) -> Retire
     Retired {
         name,
         boolean,
-        fate: Fate::Ignored { unless },
+        fate: Fate::Ignored {
+            unless,
+            reason: "logs go to stderr, and kube-proxy has dropped this flag as well",
+        },
+    }
+}
+
+const fn dropped(name: &'static str, boolean: bool, unless: &'static str) -> Retired {
+    Retired {
+        name,
+        boolean,
+        fate: Fate::Ignored {
+            unless,
+            reason: "kube-proxy has dropped this flag as well",
+        },
     }
 }
 
@@ -380,9 +397,9 @@ pub(super) const RETIRED: &[Retired] = &[
     klog("one-output", true, "false"),
     klog("skip-headers", true, "false"),
     klog("skip-log-headers", true, "false"),
-    klog("cleanup-ipvs", true, "true"),
-    klog("cleanup-iptables", true, "false"),
-    klog("resource-container", false, ""),
+    dropped("cleanup-ipvs", true, "true"),
+    dropped("cleanup-iptables", true, "false"),
+    dropped("resource-container", false, ""),
     silent("boot-id-file"),
     silent("machine-id-file"),
     refused("google-json-key", false, "use a kubeconfig with a token"),

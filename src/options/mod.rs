@@ -30,6 +30,7 @@ use accepted::Fate;
 use args::{Known, Line};
 use help::Topic;
 use resolve::Origin;
+use slot::parse_bool;
 use table::{Draft, Verdict, settings};
 
 /// What the user wants done.
@@ -389,12 +390,16 @@ fn flags(line: &mut Line, draft: &mut Draft, beside_config: bool, warnings: &mut
                     line.errors.push(format!("--{name}: {value:?}: {reason}"));
                 }
             }
+            Known::Retired(retired) if retired.boolean && parse_bool(value).is_none() => {
+                let error = format!("--{name}: {value:?}: expected true or false");
+                line.errors.push(error);
+            }
             Known::Retired(retired) => match retired.fate {
                 Fate::Silent => {}
-                Fate::Ignored { unless } if value == unless => {}
-                Fate::Ignored { .. } => warnings.push(format!(
-                    "--{name} has no effect: logs go to stderr, and kube-proxy has dropped this flag as well"
-                )),
+                Fate::Ignored { unless, .. } if value == unless => {}
+                Fate::Ignored { reason, .. } => {
+                    warnings.push(format!("--{name} has no effect: {reason}"));
+                }
                 Fate::Refused(reason) => line.errors.push(format!("--{name}: {reason}")),
             },
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::duration::GoDuration;
 
@@ -25,8 +25,8 @@ pub(super) enum Slot<'a> {
     Repeated(&'a mut Vec<String>),
     /// `name=true,other=false` on the command line.
     Gates(&'a mut BTreeMap<String, bool>),
-    /// Kept as it came; no flag sets it.
-    Opaque(&'a mut Value),
+    /// `pattern=N,other=N` on the command line, in a file a list of mappings that is kept as it came.
+    Vmodule(&'a mut Value),
 }
 
 impl Slot<'_> {
@@ -68,7 +68,7 @@ impl Slot<'_> {
                     place.insert(name.trim().to_owned(), value);
                 }
             }
-            Self::Opaque(place) => *place = Value::String(text.to_owned()),
+            Self::Vmodule(place) => *place = vmodule(text).ok_or("expected PATTERN=N,...")?,
         }
         Ok(())
     }
@@ -112,7 +112,7 @@ impl Slot<'_> {
                     place.insert(name.clone(), value.as_bool().ok_or(expected)?);
                 }
             }
-            Self::Opaque(place) => value.clone_into(place),
+            Self::Vmodule(place) => value.clone_into(place),
         }
         Ok(())
     }
@@ -137,7 +137,7 @@ impl Slot<'_> {
                     .map(|(k, v)| (k.clone(), (*v).into()))
                     .collect(),
             ),
-            Self::Opaque(place) => (**place).clone(),
+            Self::Vmodule(place) => (**place).clone(),
         }
     }
 
@@ -147,8 +147,16 @@ impl Slot<'_> {
             Value::String(text) => text,
             Value::Null => String::new(),
             Value::Array(items) => {
-                let items = items.iter().filter_map(Value::as_str);
-                items.collect::<Vec<_>>().join(",")
+                let text = |item: &Value| match item {
+                    Value::String(text) => text.clone(),
+                    // Of vmodule's.
+                    other => format!(
+                        "{}={}",
+                        other["filePattern"].as_str().unwrap_or_default(),
+                        other["verbosity"]
+                    ),
+                };
+                items.iter().map(text).collect::<Vec<_>>().join(",")
             }
             Value::Object(gates) => {
                 let pairs = gates.iter().map(|(name, on)| format!("{name}={on}"));
@@ -168,9 +176,22 @@ impl Slot<'_> {
             Self::Text(place) | Self::Quantity(place) | Self::Word(place) => place.is_empty(),
             Self::List(place) | Self::Repeated(place) => place.is_empty(),
             Self::Gates(place) => place.is_empty(),
-            Self::Opaque(place) => place.is_null(),
+            Self::Vmodule(place) => place.is_null(),
         }
     }
+}
+
+/// A flag's value as the file has it, so that what is written can be read by kube-proxy as well.
+fn vmodule(text: &str) -> Option<Value> {
+    let pairs = text.split(',').filter(|pair| !pair.trim().is_empty());
+    let patterns = pairs.map(|pair| {
+        let (pattern, verbosity) = pair.split_once('=')?;
+        let verbosity: u32 = verbosity.trim().parse().ok()?;
+        let pattern = pattern.trim();
+        let named = !pattern.is_empty();
+        named.then(|| json!({"filePattern": pattern, "verbosity": verbosity}))
+    });
+    patterns.collect::<Option<Vec<Value>>>().map(Value::from)
 }
 
 /// Go's `strconv.ParseBool`.

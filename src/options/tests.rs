@@ -198,6 +198,9 @@ fn flags_that_cannot_be_right() {
         ("--proxy-mode=magic", "expected userspace"),
         ("--proxy-port-range=9-1", "expected A-B"),
         ("--source-vip=1.2.3.4", "it is for Windows"),
+        ("--alsologtostderr=maybe", "expected true or false"),
+        ("--vmodule=a", "expected PATTERN=N"),
+        ("--vmodule=a=1,=2", "expected PATTERN=N"),
         ("--workers=65", "within 1 and 64"),
         ("--from=10.0.0.1", "only explain takes --from"),
         ("serve", "unknown command"),
@@ -251,6 +254,20 @@ fn kube_proxys_flags_without_effect_bring_one_warning_each_or_none() {
         (options.detect_local, warnings.len()),
         (DetectLocal::Off, 2)
     );
+}
+
+#[test]
+fn vmodule_is_written_as_the_file_has_it() {
+    let (options, _) = run(&["--vmodule=a=1, b*=2,"]);
+    let list = serde_json::json!([
+        {"filePattern": "a", "verbosity": 1},
+        {"filePattern": "b*", "verbosity": 2},
+    ]);
+    assert_eq!(options.effective["logging"]["vmodule"], list);
+    let flag = ("vmodule".to_owned(), "a=1,b*=2".to_owned());
+    assert!(options.flags.contains(&flag), "{:?}", options.flags);
+    let (again, _) = run_with(&["--config=/config"], &file::to_yaml(&options.effective));
+    assert_eq!(again.effective, options.effective);
 }
 
 #[test]
