@@ -1,11 +1,14 @@
 //! `portico explain --manifests`: what a script sees of it.
 
+use std::net::TcpListener;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
 use crate::routing::world::{list, sorted};
-use crate::util::Folder;
+use crate::util::daemon::{Daemon, SOON};
+use crate::util::netns::Namespace;
+use crate::util::{Folder, eventually};
 
 /// Runs it on these objects.
 fn explain(objects: &[Value], args: &[&str]) -> Output {
@@ -541,4 +544,85 @@ fn flags_and_forms() {
     objects.push(named("Node", "v1", "n2", json!({})));
     let found = answer(&objects, &["--from=10.9.9.9", "--to=192.168.0.2:30001"]);
     assert_eq!(found["verdict"], "not-matched");
+}
+
+/// What the kernel does not let us have is no promise of explain's: the running program says so, and why.
+#[test]
+fn what_another_program_holds_is_not_promised() {
+    let Some(node) = Namespace::new("node") else {
+        return;
+    };
+    node.address("lo", "192.168.0.2/32");
+    let holder = node
+        .run(|| TcpListener::bind("192.168.0.2:80"))
+        .expect("nobody else is here");
+    let folder = Folder::new();
+    let mut objects = pair("web", 1).to_vec();
+    objects[0]["spec"]["externalIPs"] = json!(["192.168.0.2"]);
+    objects[0]["spec"]["loadBalancerSourceRanges"] = json!([]);
+    let all = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let manifests = folder.write("objects.json", &all.to_string());
+    let socket = folder.path().join("sock");
+    let _portico = Daemon::start(
+        &node,
+        &[
+            "--portal=netns",
+            "--healthz-bind-address=",
+            "--metrics-port=0",
+            "--hostname-override=n1",
+            &format!("--manifests={}", manifests.display()),
+            &format!("--control-socket={}", socket.display()),
+        ],
+    );
+    let ask = |args: &[&str]| -> Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_portico"))
+            .args(["explain", "--output=json", "--control-socket"])
+            .arg(&socket)
+            .args(args)
+            .output()
+            .expect("portico runs");
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    };
+    let there = ["--from=203.0.113.9", "--to=192.168.0.2:80"];
+    let why = "another program listens there";
+    eventually(SOON, "the first sync", || {
+        let found = ask(&there);
+        let reason = found["reason"].as_str().unwrap_or_default();
+        (found["verdict"] == "not-matched" && reason.contains(why)).then_some(())
+    });
+    for args in [&[][..], &["ns/web"]] {
+        let found = ask(args);
+        let problems = list(&found["problems"]).iter().filter_map(Value::as_str);
+        let named =
+            |problem: &str| problem.starts_with("Service ns/web: ") && problem.contains(why);
+        assert_eq!(
+            problems.filter(|problem| named(problem)).count(),
+            1,
+            "{found}"
+        );
+    }
+    let other = ["--from=203.0.113.9", "--to=172.30.1.1:80"];
+    assert_eq!(ask(&other)["verdict"], "endpoints");
+    // Two of ours in each other's way: what cannot be bound is covered by what is.
+    let mut far = pair("far", 2).to_vec();
+    far[0]["spec"]["externalIPs"] = json!(["192.168.0.2"]);
+    far[0]["spec"]["ports"][0]["port"] = json!(30001);
+    objects.extend(far);
+    let all = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    folder.write("objects.json", &all.to_string());
+    let both = ["--from=203.0.113.9", "--to=192.168.0.2:30001"];
+    eventually(SOON, "the other Service", || {
+        let found = ask(&["ns/far"]);
+        let problems = found["problems"].as_array()?;
+        problems
+            .iter()
+            .any(|problem| problem.to_string().contains(why))
+            .then_some(())
+    });
+    assert_eq!(ask(&both)["servicePort"], "ns/web:http");
+    drop(holder);
+    eventually(SOON, "the listener", || {
+        (ask(&there)["frontend"] == "externalIP").then_some(())
+    });
+    assert_eq!(ask(&["ns/web"])["problems"], json!([]));
 }

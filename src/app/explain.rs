@@ -11,7 +11,7 @@ use super::world::{Changes, World};
 use crate::control;
 use crate::options::{Explain, Options};
 use crate::portal::PortalKind;
-use crate::routing::{ExplainRequest, Table, explain};
+use crate::routing::{ExplainRequest, Perfect, Table, explain};
 use crate::types::IpFamily;
 
 /// Manifests are local files: whatever is not read by then is not there.
@@ -68,7 +68,7 @@ fn offline(request: &ExplainRequest, options: &Options) -> Result<String, Error>
         log::warn!("{problem}");
     }
     table.set_complaints(world.complaints());
-    Ok(explain::answer(&table, request, &|_| false))
+    Ok(explain::answer(&table, request, &Perfect))
 }
 
 /// Waits until every kind of object has been read.

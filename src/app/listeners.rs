@@ -11,7 +11,7 @@ use socket2::Socket;
 
 use crate::portal::{self, BindSpec, Portal};
 use crate::proxier::{Change, ListenerId, Proxier};
-use crate::routing::Frontend;
+use crate::routing::{Flow, Frontend, Kernel, Table};
 use crate::types::{BindKey, Capture};
 
 /// A listener that could not be opened, or an address that could not be captured, is tried again after this long at
@@ -98,6 +98,22 @@ impl Listeners {
         self.failed
             .iter()
             .map(|(key, failed)| (key, failed.error.as_str()))
+    }
+
+    /// What the kernel did not do for us, each as `KIND name: what`; for explain.
+    pub(super) fn complaints(&self, table: &Table) -> Vec<Box<str>> {
+        let unbound = self.failed.values().map(|failed| {
+            let (name, error) = (&failed.frontend.route.name, &failed.error);
+            format!("Service {}: {name}: {error}", name.service).into()
+        });
+        let uncaptured = self.failed_captures.iter().flat_map(|capture| {
+            let why = self.not_captured(capture).unwrap_or_default();
+            let services = table.services_behind(capture).into_iter();
+            services.map(move |service| format!("Service {service}: {why}").into())
+        });
+        let mut complaints: Vec<Box<str>> = unbound.chain(uncaptured).collect();
+        complaints.sort_unstable();
+        complaints
     }
 
     /// Makes the kernel and the proxier agree with a Delta: first the sockets, then the addresses that lead to them, so that
@@ -317,5 +333,20 @@ impl Listeners {
         }
         self.failed.insert(key, Failed { frontend, error });
         self.retry.arm(now);
+    }
+}
+
+impl Kernel for Listeners {
+    fn lingers(&self, flow: &Flow) -> bool {
+        self.portal.lingers(flow.to, flow.protocol)
+    }
+
+    fn not_bound(&self, key: &BindKey) -> Option<&str> {
+        self.failed.get(key).map(|failed| failed.error.as_str())
+    }
+
+    fn not_captured(&self, capture: &Capture) -> Option<&str> {
+        let told = || self.told.get(capture).map(String::as_str);
+        self.failed_captures.contains(capture).then(told).flatten()
     }
 }

@@ -9,7 +9,7 @@ use super::listeners::Listeners;
 use super::observers::Observers;
 use super::world::{Changes, World};
 use crate::portal::PortalEvent;
-use crate::routing::{Delta, ExplainRequest, Flow, Table, explain};
+use crate::routing::{Delta, ExplainRequest, Table, explain};
 use crate::types::counters::ServiceCounters;
 use crate::types::{IpFamily, ServicePortName};
 
@@ -115,9 +115,6 @@ impl Sync {
     fn collect(&mut self, changes: &mut Changes) {
         let before = (changes.services, changes.keys.len());
         let node_changed = self.world.collect(changes);
-        if std::mem::take(&mut changes.complaints) {
-            self.table.set_complaints(self.world.complaints());
-        }
         if node_changed {
             self.observers.node(self.world.node());
         }
@@ -198,14 +195,16 @@ impl Sync {
         );
     }
 
-    fn answer_questions(&self) {
-        for question in self.questions.try_iter() {
+    fn answer_questions(&mut self) {
+        let questions: Vec<Question> = self.questions.try_iter().collect();
+        for question in questions {
             // Whoever asked may have gone away.
             let _ = match question {
                 Question::Explain(request, answer) => {
-                    let portal = self.listeners.portal();
-                    let lingers = |flow: &Flow| portal.lingers(flow.to, flow.protocol);
-                    let text = explain::answer(&self.table, &request, &lingers);
+                    let mut complaints = self.world.complaints();
+                    complaints.extend(self.listeners.complaints(&self.table));
+                    self.table.set_complaints(complaints);
+                    let text = explain::answer(&self.table, &request, &self.listeners);
                     answer.send(text).is_ok()
                 }
                 Question::Counters(answer) => answer.send(self.counters()).is_ok(),

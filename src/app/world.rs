@@ -39,8 +39,6 @@ pub(super) struct Changes {
     pub(super) services: usize,
     /// The Node, this host's addresses or the ServiceCIDRs changed: every Service may mean something else now.
     pub(super) everything: bool,
-    /// What is wrong that no Service carries changed.
-    pub(super) complaints: bool,
 }
 
 impl Changes {
@@ -123,13 +121,13 @@ impl World {
         let mut node_changed = false;
         if let Some(update) = self.services_told.take() {
             self.services = update.snapshot;
-            changes.complaints |= self.complain(0, self.services.complaints.to_vec());
+            self.complain(0, self.services.complaints.to_vec());
             changes.services += update.changed.len();
             changes.keys.extend(update.changed);
         }
         if let Some(update) = self.slices_told.take() {
             self.slices = update.snapshot;
-            changes.complaints |= self.complain(1, self.slices.complaints.to_vec());
+            self.complain(1, self.slices.complaints.to_vec());
             changes.keys.extend(update.changed);
         }
         if let Some(update) = self.nodes_told.take() {
@@ -144,7 +142,7 @@ impl World {
             self.node = node;
             let mut complaints = update.snapshot.complaints.to_vec();
             complaints.extend(self.node.iter().flat_map(|node| of_object(&**node)));
-            changes.complaints |= self.complain(2, complaints);
+            self.complain(2, complaints);
         }
         if let Some(update) = self.service_cidrs_told.take() {
             self.cluster_synced[1] |= update.snapshot.synced;
@@ -159,16 +157,16 @@ impl World {
             let mut complaints = update.snapshot.complaints.to_vec();
             let objects = update.snapshot.objects.iter();
             complaints.extend(objects.flat_map(|(_, object)| of_object(&**object)));
-            changes.complaints |= self.complain(3, complaints);
+            self.complain(3, complaints);
         }
         changes.everything |= node_changed;
         node_changed
     }
 
-    /// Takes over what is wrong about one kind, and logs what is new of it; true if something is different.
-    fn complain(&mut self, kind: usize, complaints: Vec<Box<str>>) -> bool {
+    /// Takes over what is wrong about one kind, and logs what is new of it and what is over.
+    fn complain(&mut self, kind: usize, complaints: Vec<Box<str>>) {
         let Some(known) = self.complaints.get_mut(kind) else {
-            return false;
+            return;
         };
         for complaint in &complaints {
             if !known.contains(complaint) {
@@ -178,9 +176,7 @@ impl World {
         for complaint in known.iter().filter(|known| !complaints.contains(known)) {
             log::info!("no more: {complaint}");
         }
-        let changed = *known != complaints;
         *known = complaints;
-        changed
     }
 
     /// Takes over this host's addresses; true if they are others than before.

@@ -1,12 +1,13 @@
 //! What happens to one connection, and why.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::entry::{Entry, Place, Placement};
 use super::index::Claim;
 use super::{BindKey, Capture, Flow, Frontend, FrontendKind, Route, Scope, Table, Target};
-use crate::types::{IpFamily, Protocol, ServicePortName};
+use crate::types::{IpFamily, NamespacedName, Protocol, ServicePortName};
 
 /// The answer for one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,20 +49,50 @@ impl Verdict {
     }
 }
 
-/// Whether a connection meets what the portal keeps for a while after its last Service has gone.
-pub type Lingers<'a> = dyn Fn(&Flow) -> bool + 'a;
+/// What only the running program knows: how far the kernel is what the table wants it to be.
+pub trait Kernel {
+    /// Whether a connection meets what the portal keeps for a while after its last Service has gone.
+    fn lingers(&self, flow: &Flow) -> bool;
+
+    /// Why there is no listener.
+    fn not_bound(&self, key: &BindKey) -> Option<&str>;
+
+    /// Why something is not routed to the portal.
+    fn not_captured(&self, capture: &Capture) -> Option<&str>;
+}
+
+/// A kernel that does all that it is asked for, at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Perfect;
+
+impl Kernel for Perfect {
+    fn lingers(&self, _: &Flow) -> bool {
+        false
+    }
+
+    fn not_bound(&self, _: &BindKey) -> Option<&str> {
+        None
+    }
+
+    fn not_captured(&self, _: &Capture) -> Option<&str> {
+        None
+    }
+}
 
 impl Table {
     /// What happens to a connection. Reads the same frontends and policies as the data path.
     pub fn decide(&self, flow: &Flow) -> Decision {
-        self.decide_beside(flow, &|_| false)
+        self.decide_in(flow, &Perfect)
     }
 
-    /// The same, beside what still `lingers` though no Service is behind it any more.
-    pub(super) fn decide_beside(&self, flow: &Flow, lingers: &Lingers<'_>) -> Decision {
-        match self.holder(flow) {
-            Some(claim) => self.judge(flow, claim),
-            None if lingers(flow) => Decision {
+    /// The same, in a kernel that may not have everything yet.
+    pub(super) fn decide_in(&self, flow: &Flow, kernel: &dyn Kernel) -> Decision {
+        match self.holder(flow, kernel) {
+            Some((key, claim)) => match self.obstacle(&key, claim, kernel) {
+                Some(obstacle) => not_served(flow, claim, obstacle),
+                None => self.judge(flow, claim),
+            },
+            None if kernel.lingers(flow) => Decision {
                 verdict: Verdict::Reject,
                 endpoints: Vec::new(),
                 service_port: None,
@@ -75,8 +106,24 @@ impl Table {
         }
     }
 
+    /// Why connections do not reach us that should.
+    fn obstacle<'a>(
+        &self,
+        key: &BindKey,
+        claim: &Claim,
+        kernel: &'a dyn Kernel,
+    ) -> Option<&'a str> {
+        let unbound = kernel.not_bound(key).filter(|_| claim.is_open());
+        let capture = match (key.scope, claim.frontend.kind) {
+            (Scope::Host, _) => return unbound,
+            (Scope::Portal, FrontendKind::ClusterIp) => Capture::Address(key.addr.ip()),
+            (Scope::Portal, _) => Capture::Port(key.addr, key.protocol),
+        };
+        kernel.not_captured(&capture).or(unbound)
+    }
+
     /// The listener that the kernel would find: the most specific one.
-    fn holder(&self, flow: &Flow) -> Option<&Claim> {
+    fn holder(&self, flow: &Flow, kernel: &dyn Kernel) -> Option<(BindKey, &Claim)> {
         let Flow { to, protocol, .. } = *flow;
         let at = |scope, addr| {
             let key = BindKey {
@@ -84,18 +131,18 @@ impl Table {
                 addr,
                 protocol,
             };
-            self.index.holder(&key)
+            self.index.holder(&key).map(|claim| (key, claim))
         };
         let on_host = || {
             let wildcard = SocketAddr::new(IpFamily::of(to.ip()).unspecified(), to.port());
             let is_ours = self.context.is_host_address(to.ip());
             is_ours.then(|| at(Scope::Host, wildcard)).flatten()
         };
+        let has_socket =
+            |(key, claim): &(BindKey, &Claim)| claim.is_open() && kernel.not_bound(key).is_none();
         match at(Scope::Portal, to).or_else(|| at(Scope::Host, to)) {
             // Without a socket of its own an address of this host is covered by the wildcard one.
-            Some(exact) if !exact.is_open() => {
-                on_host().filter(|claim| claim.is_open()).or(Some(exact))
-            }
+            Some(exact) if !has_socket(&exact) => on_host().filter(has_socket).or(Some(exact)),
             exact => exact.or_else(on_host),
         }
     }
@@ -236,6 +283,14 @@ impl Table {
         format!("no Service has the address {}", to.ip())
     }
 
+    /// The Services that want this routed to the portal.
+    pub fn services_behind(&self, capture: &Capture) -> BTreeSet<&NamespacedName> {
+        self.placements()
+            .filter(|(_, placement)| placement.capture().as_ref() == Some(capture))
+            .map(|(entry, _)| &entry.service.name)
+            .collect()
+    }
+
     /// Whose virtual IP this is: `clusterIP of ns/name, externalIP of ns/name2`.
     fn holders_of(&self, ip: IpAddr) -> String {
         let mut holders: Vec<String> = self
@@ -259,6 +314,18 @@ impl Table {
             let ports = entry.ports.iter();
             ports.flat_map(move |port| port.frontends.iter().map(move |p| (entry, p)))
         })
+    }
+}
+
+fn not_served(flow: &Flow, claim: &Claim, obstacle: &str) -> Decision {
+    let frontend = &claim.frontend;
+    let (kind, name) = (frontend.kind.as_str(), &frontend.route.name);
+    Decision {
+        verdict: Verdict::NotMatched,
+        endpoints: Vec::new(),
+        service_port: None,
+        frontend: None,
+        reason: format!("{} is the {kind} of {name}, but {obstacle}", flow.to),
     }
 }
 

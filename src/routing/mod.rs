@@ -20,7 +20,7 @@ mod table;
 
 pub use crate::types::{BindKey, Capture, Scope};
 pub use balancer::Balancer;
-pub use decide::{Decision, Lingers, Verdict};
+pub use decide::{Decision, Kernel, Perfect, Verdict};
 pub use delta::{Delta, DetectLocal, HealthCheck, Inputs, Problem, Settings, VirtualIps};
 pub use explain::{ExplainRequest, Flow, OutputFormat, Query};
 pub use frontend::{Frontend, FrontendKind, Route, SourcePolicy, Target};

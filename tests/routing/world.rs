@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use portico::routing::{
-    ExplainRequest, Flow, Inputs, OutputFormat, Query, Settings, Table, explain,
+    ExplainRequest, Flow, Inputs, OutputFormat, Perfect, Query, Settings, Table, explain,
 };
 use portico::types::{
     Conditions, Endpoint, EndpointPort, EndpointSlice, Hints, IpFamily, NamespacedName, Node,
@@ -182,7 +182,7 @@ pub fn explain_json(table: &Table, query: Query) -> Value {
         query,
         output: OutputFormat::Json,
     };
-    let answer = explain::answer(table, &request, &|_| false);
+    let answer = explain::answer(table, &request, &Perfect);
     serde_json::from_str(&answer).expect("one JSON document")
 }
 
@@ -193,7 +193,7 @@ pub fn explain_text(table: &Table, query: Query) -> String {
             query,
             output: OutputFormat::Text,
         },
-        &|_| false,
+        &Perfect,
     )
 }
 

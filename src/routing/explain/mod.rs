@@ -8,36 +8,36 @@ mod view;
 pub use request::{ExplainRequest, Flow, InvalidRequest, OutputFormat, Query};
 
 use super::entry::Entry;
-use super::{Lingers, Table};
+use super::{Kernel, Table};
 use crate::types::{EndpointSlice, NamespacedName, Object, Service};
 
 /// The answer to a request, as printed on stdout: one JSON document, or lines of text. Ends with a newline.
-pub fn answer(table: &Table, request: &ExplainRequest, lingers: &Lingers<'_>) -> String {
+pub fn answer(table: &Table, request: &ExplainRequest, kernel: &dyn Kernel) -> String {
     match request.output {
-        OutputFormat::Text => answer_text(table, &request.query, lingers),
-        OutputFormat::Json => format!("{}\n", answer_json(table, &request.query, lingers)),
+        OutputFormat::Text => answer_text(table, &request.query, kernel),
+        OutputFormat::Json => format!("{}\n", answer_json(table, &request.query, kernel)),
     }
 }
 
-fn answer_text(table: &Table, query: &Query, lingers: &Lingers<'_>) -> String {
+fn answer_text(table: &Table, query: &Query, kernel: &dyn Kernel) -> String {
     match query {
         Query::All => text::everything(table, &entries(table)),
         Query::Service(name) => match table.entries.get(name) {
             Some(entry) => text::service(table, entry),
             None => text::unknown_service(table, name),
         },
-        Query::Flow(flow) => text::decision(&table.decide_beside(flow, lingers)),
+        Query::Flow(flow) => text::decision(&table.decide_in(flow, kernel)),
     }
 }
 
-fn answer_json(table: &Table, query: &Query, lingers: &Lingers<'_>) -> serde_json::Value {
+fn answer_json(table: &Table, query: &Query, kernel: &dyn Kernel) -> serde_json::Value {
     match query {
         Query::All => json::everything(table, &entries(table)),
         Query::Service(name) => match table.entries.get(name) {
             Some(entry) => json::service(table, entry),
             None => json::unknown_service(table, name),
         },
-        Query::Flow(flow) => json::decision(&table.decide_beside(flow, lingers)),
+        Query::Flow(flow) => json::decision(&table.decide_in(flow, kernel)),
     }
 }
 
