@@ -12,8 +12,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::Socket;
 
 use portico::portal::ledger::LINGER;
+use portico::portal::netlink::{Netlink, Request, Route, Via};
 use portico::portal::{self, BindSpec, Error, Portal, PortalEvent, PortalKind};
-use portico::types::{BindKey, Capture, Protocol, Scope};
+use portico::types::{BindKey, Capture, IpFamily, Protocol, Scope};
 
 use crate::util::eventually;
 use crate::util::netns::{Namespace, Net};
@@ -647,6 +648,57 @@ fn node_ports_are_bound_in_the_hosts_namespace() {
     assert_eq!(ask(&net.client, &addr).unwrap(), "0.0.0.0:30080");
     let addr = format!("[{}]:30080", Net::NODE6);
     assert_eq!(ask(&net.client, &addr).unwrap(), "[::]:30080");
+}
+
+/// Several datagrams' worth of requests, of which some fail, each for a reason of its own.
+#[test]
+fn each_of_many_requests_meets_its_own_fate() {
+    const EINVAL: &str = "Invalid argument (os error 22)";
+    let Some(node) = Namespace::new("fates") else {
+        return;
+    };
+    let route = |n: u32, via| Route {
+        net: IpAddr::V4((0x0a60_0000 + n).into()).into(),
+        table: 7112,
+        via,
+        source: None,
+    };
+    let wanted = |n: u32| match n % 7 {
+        // The one before once more.
+        3 => route(n - 1, Via::Blackhole),
+        // Neither of this host nor of a neighbour of it.
+        5 => route(n, Via::Gateway([0, 0, 0, 0].into(), 1)),
+        _ => route(n, Via::Blackhole),
+    };
+    let (results, mut present, gone, left) = node.run(|| {
+        let mut netlink = Netlink::new().unwrap();
+        netlink.request(Request::link_up(1)).unwrap();
+        let results = netlink.batch((0..1000).map(|n| Request::add_route(&wanted(n))));
+        let present = netlink.our_routes(IpFamily::V4).unwrap();
+        let gone = netlink.batch(present.iter().map(Request::delete_route));
+        let left = netlink.our_routes(IpFamily::V4).unwrap();
+        (results, present, gone, left)
+    });
+    let mut added = Vec::new();
+    for (n, result) in (0..).zip(results) {
+        match (n % 7, result) {
+            (3, Err(error)) => assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{n}"),
+            (5, Err(error)) => {
+                let text = error.to_string();
+                let reason = text.strip_prefix(EINVAL).unwrap_or("");
+                assert!(reason.len() > 2, "{n}: {text}");
+            }
+            (3 | 5, Ok(())) => panic!("{n} did not fail"),
+            (_, result) => {
+                result.unwrap_or_else(|error| panic!("{n}: {error}"));
+                added.push(wanted(n));
+            }
+        }
+    }
+    present.sort_unstable_by_key(|route| route.net);
+    assert_eq!(present, added);
+    assert!(gone.iter().all(Result::is_ok), "{gone:?}");
+    assert_eq!(left, []);
 }
 
 #[test]
