@@ -341,6 +341,10 @@ impl Kernel for Listeners {
         self.portal.lingers(flow.to, flow.protocol)
     }
 
+    fn delivers(&self, ip: IpAddr) -> bool {
+        self.portal.delivers(ip)
+    }
+
     fn not_bound(&self, key: &BindKey) -> Option<&str> {
         self.failed.get(key).map(|failed| failed.error.as_str())
     }

@@ -229,6 +229,13 @@ impl Portal {
         ledger.is_some_and(|ledger| captures.iter().any(|capture| ledger.lingers(capture)))
     }
 
+    /// Whether what reaches the portal for this address is taken there, if only to be refused.
+    pub fn delivers(&self, ip: IpAddr) -> bool {
+        let state = self.state();
+        let ledger = state.routed.as_ref().map(|routed| &routed.ledger);
+        ledger.is_some_and(|ledger| ledger.delivers(ip))
+    }
+
     /// When [`Self::tick`] next has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         let routed = |state: &State| state.routed.as_ref()?.ledger.next_deadline();

@@ -54,6 +54,9 @@ pub trait Kernel {
     /// Whether a connection meets what the portal keeps for a while after its last Service has gone.
     fn lingers(&self, flow: &Flow) -> bool;
 
+    /// Whether what is routed to the portal for this address is taken there, or was a moment ago.
+    fn delivers(&self, ip: IpAddr) -> bool;
+
     /// Why there is no listener.
     fn not_bound(&self, key: &BindKey) -> Option<&str>;
 
@@ -67,6 +70,10 @@ pub struct Perfect;
 
 impl Kernel for Perfect {
     fn lingers(&self, _: &Flow) -> bool {
+        false
+    }
+
+    fn delivers(&self, _: IpAddr) -> bool {
         false
     }
 
@@ -102,7 +109,7 @@ impl Table {
                     flow.to
                 ),
             },
-            None => self.judge_unclaimed(flow),
+            None => self.judge_unclaimed(flow, kernel),
         }
     }
 
@@ -168,7 +175,7 @@ impl Table {
             .or_else(|| at(Scope::Host, wildcard).filter(|_| on_host))
     }
 
-    fn judge_unclaimed(&self, flow: &Flow) -> Decision {
+    fn judge_unclaimed(&self, flow: &Flow, kernel: &dyn Kernel) -> Decision {
         let Flow { to, protocol, .. } = *flow;
         let ip = to.ip();
         let is_host_address = self.context.is_host_address(ip);
@@ -191,6 +198,13 @@ impl Table {
                 ),
             ),
             None => match range {
+                // Whoever takes a port of it into the portal takes the rest along, where the range leads anyway.
+                Some(range) if self.is_captured_in_part(ip) || kernel.delivers(ip) => (
+                    Verdict::Reject,
+                    format!(
+                        "{ip} is in the service range {range}, and a Service has, or just had, other ports of it"
+                    ),
+                ),
                 Some(range) => (
                     Verdict::Drop,
                     format!("{ip} is in the service range {range}, and no Service holds it"),
@@ -281,6 +295,13 @@ impl Table {
             );
         }
         format!("no Service has the address {}", to.ip())
+    }
+
+    /// Whether some port of an external or load-balancer IP is routed to the portal.
+    fn is_captured_in_part(&self, ip: IpAddr) -> bool {
+        self.placements().any(|(_, placement)| {
+            placement.address.ip() == ip && matches!(placement.capture(), Some(Capture::Port(..)))
+        })
     }
 
     /// The Services that want this routed to the portal.

@@ -60,6 +60,15 @@ fn addresses(service: usize) -> &'static Addresses {
     if service == 3 { &V6 } else { &V4 }
 }
 
+/// One of them is in the service range.
+fn external_ip(service: usize) -> String {
+    let prefix = match service {
+        1 => "172.30.7.",
+        _ => addresses(service).external[1],
+    };
+    format!("{prefix}{}", service + 1)
+}
+
 fn endpoint_ip(service: usize, number: usize) -> String {
     let (prefix, number) = (addresses(service).endpoint, number + 1);
     match service {
@@ -74,7 +83,7 @@ fn service(rng: &mut Rng, number: usize, full: bool) -> Value {
     let mut some = |n: usize| full || !rng.one_in(n);
     let (ported, external, balanced, ranged) = (some(3), some(2), some(3), some(2));
     let node_port = if ported { 3001 + number } else { 0 };
-    let mut external_ips = vec![format!("{}{}", of.external[1], number + 1)];
+    let mut external_ips = vec![external_ip(number)];
     // Only one can have an address of the node on port 80.
     if matches!(number, 0 | 3) && some(2) {
         external_ips.push(of.external[0].to_owned());
@@ -202,7 +211,8 @@ fn all_flows() -> Vec<Case> {
             (with(of.cluster, 41 + i), 80),
             (with(of.cluster, 41 + i), 81),
             (of.external[0].to_owned(), 80),
-            (with(of.external[1], i + 1), 80),
+            (external_ip(i), 80),
+            (external_ip(i), 81),
             (with(of.balancer, i + 1), 80),
             (of.node.to_owned(), 3001 + i as u16),
         ];

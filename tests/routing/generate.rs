@@ -164,6 +164,10 @@ pub fn change_surroundings(rng: &mut Rng, world: &mut World) {
             &["10.0.0.0/24", "fd00:10::/64"],
         )
     });
+    // A taint is for load balancers to see: nothing here depends on it.
+    if let Some(node) = &mut world.node {
+        node.eligible = rng.one_in(2);
+    }
     world.host_addresses = ["192.168.0.2", "127.0.0.1", "::1", "2001:db8::2"]
         .map(ip)
         .into();

@@ -432,6 +432,30 @@ fn without_frontend(case: &Case, flow: &Flow) -> &'static str {
         .service_cidrs
         .iter()
         .any(|range| range.contains(&ip));
+    // An external IP in the service range: with its port the rest of it is the portal's, which has no listener there.
+    let taken_in_part = case
+        .world
+        .services
+        .values()
+        .filter(|service| is_proxied(case, service))
+        .filter(|service| {
+            service
+                .cluster_ips
+                .iter()
+                .any(|of| family(*of) == family(ip))
+        })
+        .filter(|service| {
+            service
+                .ports
+                .iter()
+                .any(|port| port.protocol != Protocol::Sctp)
+        })
+        .any(|service| {
+            service.external_ips.contains(&ip) || service.load_balancer_ips.contains(&ip)
+        });
+    if in_range && taken_in_part && case.settings.service_proxy_name.is_none() {
+        return "reject";
+    }
     if in_range && case.settings.service_proxy_name.is_none() {
         "drop"
     } else {
