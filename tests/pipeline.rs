@@ -212,6 +212,8 @@ fn the_absence_of_the_apiserver_closes_nothing() {
             .run(|| ApiServer::start_at(address, Release::V1_36))
             .ok()
     });
+    // As real ones do, it goes on counting: a watch from the last version that was seen must not take its news for old.
+    again.set_version(1000);
     again.put(service(CLUSTER_IP));
     again.put(slice(&["10.92.0.3".to_owned()]));
     // Several waits of client-go's backoff may add up: 0.8 s doubling, each stretched up to twofold.
