@@ -18,6 +18,9 @@ use crate::types::{BindKey, Capture};
 /// first, then after twice as long each time, up to the sync period.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
+/// Listeners that are made at once.
+const PORTION: usize = 512;
+
 /// Every listener of ours, open or waiting to be, and every address that could not be captured yet.
 pub(super) struct Listeners {
     portal: Portal,
@@ -255,10 +258,19 @@ impl Listeners {
         true
     }
 
+    /// In portions: workers take up some while others are being made, and what is needed on the way stays small.
     fn open_all(&mut self, wanted: Vec<(BindKey, Arc<Frontend>)>, now: Instant) {
-        if wanted.is_empty() {
-            return;
+        let mut wanted = wanted.into_iter();
+        loop {
+            let portion: Vec<_> = wanted.by_ref().take(PORTION).collect();
+            if portion.is_empty() {
+                return;
+            }
+            self.open_some(portion, now);
         }
+    }
+
+    fn open_some(&mut self, wanted: Vec<(BindKey, Arc<Frontend>)>, now: Instant) {
         let specs: Vec<BindSpec> = wanted
             .iter()
             .map(|(key, frontend)| BindSpec {

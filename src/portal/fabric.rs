@@ -15,6 +15,9 @@ pub(super) const TABLE: u32 = 7112;
 /// Before main (32766) and the rules of CNI plugins for pods' traffic, which start at 100; after local (0).
 const PRIORITY: u32 = 90;
 
+/// Requests that are in memory at once.
+const PORTION: usize = 512;
+
 /// The kernel objects behind a routed portal.
 pub(super) struct Fabric {
     /// The namespace of our own, if that is where traffic is delivered.
@@ -76,7 +79,8 @@ impl Fabric {
             object.is_inside()
         };
         let mut failed = Vec::new();
-        for group in ops.chunk_by(|a, b| inner(a) == inner(b)) {
+        let groups = ops.chunk_by(|a, b| inner(a) == inner(b));
+        for group in groups.flat_map(|group| group.chunks(PORTION)) {
             let requests: Vec<Request> = group.iter().map(|op| self.request(op)).collect();
             let netlink = match &mut self.inside {
                 Some(inside) if group.first().is_some_and(inner) => &mut inside.netlink,

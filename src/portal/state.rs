@@ -12,6 +12,10 @@ use super::netlink::{Change, Link, Netlink, Via};
 use super::{Error, Protected};
 use crate::types::{Capture, IpFamily};
 
+/// Captures that are worked out and carried out at once. The first time there are thousands, and what is needed on the
+/// way, several kernel objects and requests for each, must not be there for all of them.
+const PORTION: usize = 512;
+
 pub(super) struct State {
     pub host: Netlink,
     /// None: the portal "none".
@@ -42,8 +46,13 @@ impl State {
             }
         }
         if let Some(routed) = &mut self.routed {
-            let ops = routed.ledger.apply(&accepted, remove, now);
-            refused.extend(routed.carry_out(&mut self.host, &ops));
+            let mut portions = accepted.chunks(PORTION);
+            let first = portions.next().unwrap_or_default();
+            let rest = portions.map(|portion| (portion, &[][..]));
+            for (add, remove) in std::iter::once((first, remove)).chain(rest) {
+                let ops = routed.ledger.apply(add, remove, now);
+                refused.extend(routed.carry_out(&mut self.host, &ops));
+            }
         }
         refused
     }
