@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use portico::proxier::{Change, Config, ListenerId, Proxier};
-use portico::routing::{Balancer, Frontend, FrontendKind, Route, SourcePolicy, Target};
+use portico::routing::{
+    Balancer, EndpointList, Frontend, FrontendKind, Route, SourcePolicy, Target,
+};
 use portico::types::counters::ServiceCounters;
 use portico::types::{IpFamily, NamespacedName, Protocol, ServicePortName};
 use socket2::{Domain, Socket, Type};
@@ -103,7 +105,7 @@ impl Served {
             name,
             family: IpFamily::V4,
             cluster: endpoints.into(),
-            local: Arc::new([]),
+            local: EndpointList::default(),
             affinity: self.affinity,
             balancer: Arc::clone(&self.balancer),
             counters: Arc::clone(&self.counters),

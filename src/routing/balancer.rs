@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::EndpointList;
+
 /// For how long an endpoint is passed over after it has failed for the first time; doubles each time it fails again.
 const FIRST_PENALTY: Duration = Duration::from_secs(1);
 const LONGEST_PENALTY: Duration = Duration::from_secs(30);
@@ -68,7 +70,7 @@ impl Balancer {
     /// there are others, and a pin to one of them is replaced. None if there is nothing to choose from.
     pub fn pick(
         &self,
-        endpoints: &[SocketAddr],
+        endpoints: &EndpointList,
         client: IpAddr,
         affinity: Option<Duration>,
         tried: &[SocketAddr],
@@ -99,7 +101,7 @@ impl Balancer {
 
     fn rotate(
         &self,
-        endpoints: &[SocketAddr],
+        endpoints: &EndpointList,
         tried: &[SocketAddr],
         now: Instant,
     ) -> Option<SocketAddr> {
@@ -116,15 +118,15 @@ impl Balancer {
     /// The next in rotation among the best there are: neither tried nor penalised; else only penalised; else any.
     fn choose(
         &self,
-        endpoints: &[SocketAddr],
+        endpoints: &EndpointList,
         tried: &[SocketAddr],
         is_penalised: impl Fn(&SocketAddr) -> bool,
     ) -> Option<SocketAddr> {
-        let untried = |endpoint: &&SocketAddr| !tried.contains(endpoint);
-        let good = |endpoint: &&SocketAddr| untried(endpoint) && !is_penalised(endpoint);
+        let untried = |endpoint: &SocketAddr| !tried.contains(endpoint);
+        let good = |endpoint: &SocketAddr| untried(endpoint) && !is_penalised(endpoint);
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let next = *endpoints.get(turn.checked_rem(endpoints.len())?)?;
-        if good(&&next) {
+        let next = endpoints.get(turn.checked_rem(endpoints.len())?)?;
+        if good(&next) {
             return Some(next);
         }
         // By turn among those left, not the neighbour of the one passed over: that one would get a double share.
@@ -241,13 +243,13 @@ impl State {
 
 /// The one whose turn it is among those that qualify.
 fn nth(
-    endpoints: &[SocketAddr],
+    endpoints: &EndpointList,
     turn: usize,
-    qualifies: impl Fn(&&SocketAddr) -> bool,
+    qualifies: impl Fn(&SocketAddr) -> bool,
 ) -> Option<SocketAddr> {
     let count = endpoints.iter().filter(&qualifies).count();
     let index = turn.checked_rem(count)?;
-    endpoints.iter().filter(&qualifies).nth(index).copied()
+    endpoints.iter().filter(&qualifies).nth(index)
 }
 
 #[cfg(test)]
@@ -268,7 +270,8 @@ mod tests {
 
     /// Which of the endpoints, counted from 1.
     fn pick(balancer: &Balancer, of: &[SocketAddr], tried: &[SocketAddr], now: Instant) -> usize {
-        let picked = balancer.pick(of, client(1), None, tried, now).unwrap();
+        let picked = balancer.pick(&of.into(), client(1), None, tried, now);
+        let picked = picked.unwrap();
         1 + of.iter().position(|e| *e == picked).unwrap()
     }
 
@@ -330,8 +333,9 @@ mod tests {
         assert_eq!(pick(&balancer, &of, &of[..1], now), 2);
         assert_eq!(pick(&balancer, &of, &of[..1], now), 2);
         pick(&balancer, &of, &of, now);
-        assert_eq!(balancer.pick(&[], client(1), None, &[], now), None);
-        assert_eq!(balancer.pick(&[], client(1), Some(HOUR), &[], now), None);
+        let none = EndpointList::default();
+        assert_eq!(balancer.pick(&none, client(1), None, &[], now), None);
+        assert_eq!(balancer.pick(&none, client(1), Some(HOUR), &[], now), None);
     }
 
     #[test]
@@ -340,7 +344,7 @@ mod tests {
         let balancer = Balancer::default();
         let pick = |offered: &[SocketAddr], tried: &[SocketAddr]| {
             balancer
-                .pick(offered, client(1), Some(HOUR), tried, now)
+                .pick(&offered.into(), client(1), Some(HOUR), tried, now)
                 .unwrap()
         };
         let first = pick(&of, &[]);
@@ -358,7 +362,7 @@ mod tests {
 
     #[test]
     fn affinity_slides_and_expires() {
-        let (of, start) = (endpoints(3), Instant::now());
+        let (of, start) = (EndpointList::from(&endpoints(3)[..]), Instant::now());
         let balancer = Balancer::default();
         let timeout = Duration::from_secs(10);
         let pick = |seconds| {
@@ -374,7 +378,7 @@ mod tests {
 
     #[test]
     fn the_memory_for_clients_is_bounded_and_expired_ones_go() {
-        let (of, start) = (endpoints(3), Instant::now());
+        let (of, start) = (EndpointList::from(&endpoints(3)[..]), Instant::now());
         let balancer = Balancer::default();
         let pins = || balancer.lock().as_ref().unwrap().pins.len();
         let mut now = start;
@@ -412,7 +416,9 @@ mod tests {
     fn what_is_known_of_vanished_endpoints_is_forgotten() {
         let (of, now) = (endpoints(2), Instant::now());
         let balancer = Balancer::default();
-        let pinned = balancer.pick(&of, client(1), Some(HOUR), &[], now).unwrap();
+        let list = EndpointList::from(&of[..]);
+        let pinned = balancer.pick(&list, client(1), Some(HOUR), &[], now);
+        let pinned = pinned.unwrap();
         balancer.failed(of[1], now);
         balancer.endpoints_changed(|e| *e == of[0], true);
         assert_eq!(pinned, of[0]);

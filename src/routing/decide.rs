@@ -226,9 +226,9 @@ impl Table {
         let route = &frontend.route;
         let heard = frontend.policy.allows(flow.from);
         let listed = if heard && claim.has_any {
-            frontend.endpoints(flow.from)
+            frontend.endpoints(flow.from).to_vec()
         } else {
-            &[]
+            Vec::new()
         };
         let is_loop = |e: &&SocketAddr| self.own_listener(**e, route.name.protocol).is_some();
         let endpoints: Vec<SocketAddr> = listed.iter().filter(|e| !is_loop(e)).copied().collect();

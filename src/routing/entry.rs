@@ -406,8 +406,7 @@ impl<'a> Derive<'a> {
         let cluster = endpoints.cluster.as_deref().unwrap_or_default();
         let local = endpoints.local.as_deref().unwrap_or_default();
         let affinity = self.entry.service.session_affinity;
-        let same_endpoints =
-            old.is_some_and(|old| *old.cluster == *cluster && *old.local == *local);
+        let same_endpoints = old.is_some_and(|old| old.cluster == *cluster && old.local == *local);
         if let Some(old) = old.filter(|old| same_endpoints && old.affinity == affinity) {
             return old.clone();
         }
@@ -418,7 +417,7 @@ impl<'a> Derive<'a> {
                 .endpoints_changed(is_endpoint, affinity.is_some());
         }
         let shared_cluster = old
-            .filter(|old| *old.cluster == *cluster)
+            .filter(|old| old.cluster == *cluster)
             .map(|old| old.cluster.clone());
         let shared_cluster = shared_cluster.unwrap_or_else(|| cluster.into());
         let start = || Arc::new(Balancer::starting_at(self.rotation_start(&name, family)));

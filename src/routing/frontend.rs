@@ -1,12 +1,12 @@
 //! What the data path needs to know of one listener.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::Balancer;
+use super::{Balancer, EndpointList};
 use crate::types::counters::ServiceCounters;
 use crate::types::{IpFamily, ServicePortName};
 
@@ -46,7 +46,7 @@ pub struct Frontend {
 impl Frontend {
     /// The endpoints that a client may be sent to. Never asked for a source that `policy.allow` excludes: the kernel
     /// has dropped it.
-    pub fn endpoints(&self, source: IpAddr) -> &[SocketAddr] {
+    pub fn endpoints(&self, source: IpAddr) -> &EndpointList {
         match self.policy.target(source) {
             Target::Cluster => &self.route.cluster,
             Target::Local => &self.route.local,
@@ -100,9 +100,9 @@ pub struct Route {
     /// IPv4 or IPv6.
     pub family: IpFamily,
     /// Endpoints for policy Cluster, sorted; empty where that list is not in use.
-    pub cluster: Arc<[SocketAddr]>,
+    pub cluster: EndpointList,
     /// Endpoints on this node for policy Local, sorted; empty where that list is not in use.
-    pub local: Arc<[SocketAddr]>,
+    pub local: EndpointList,
     /// `sessionAffinity: ClientIP` with its sliding timeout.
     pub affinity: Option<Duration>,
     /// Rotation, affinity and penalties.

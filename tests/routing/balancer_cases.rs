@@ -84,9 +84,10 @@ impl Interpreter {
             .filter(|_| reset)
             .into_iter()
             .collect();
+        let endpoints = port.endpoints.iter().copied().collect();
         let picked = port
             .balancer
-            .pick(&port.endpoints, client, affinity, &tried, now)?;
+            .pick(&endpoints, client, affinity, &tried, now)?;
         port.pins.insert(client, picked);
         Some(picked)
     }

@@ -74,7 +74,7 @@ fn follows_the_data_path(case: &Case, table: &Table, flow: &Flow) {
         Verdict::Endpoints => {
             let listener = listener.expect("bound");
             assert!(listener.policy.allows(flow.from));
-            assert_eq!(listener.endpoints(flow.from), decision.endpoints);
+            assert_eq!(listener.endpoints(flow.from).to_vec(), decision.endpoints);
         }
         Verdict::Drop if decision.frontend.is_some() => {
             assert!(!listener.expect("bound").policy.allows(flow.from));

@@ -630,7 +630,6 @@ fn the_rotation_and_affinity_follow_the_table() {
         .expect("one")
         .cluster
         .iter()
-        .copied()
         .find(|e| *e != pinned);
     let remaining = endpoint(&pinned.ip().to_string(), None);
     let new = endpoint("10.0.0.7", None);
