@@ -5,11 +5,12 @@ mod recordings;
 mod reflector;
 mod tls;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 use portico::api::{self, Access, AccessOptions, Resource, Selection};
-use portico::types::{Object, Update};
+use portico::types::{Object, Relist, Update};
 
 /// Longer than any wait that a test provokes: several backoffs in a row come to half a minute, and other tests want the
 /// processors, too.
@@ -39,8 +40,29 @@ impl<T: Resource> Updates<T> {
 
     #[track_caller]
     fn next(&self) -> String {
-        let update = self.0.recv_timeout(PATIENCE);
-        describe(update.expect("an update in time"))
+        let mut relisted = None;
+        loop {
+            let update = self.0.recv_timeout(PATIENCE);
+            match update.expect("an update in time") {
+                Update::Relist(Relist::Begin) => relisted = Some(BTreeMap::new()),
+                Update::Relist(Relist::Objects(objects)) => {
+                    let all = relisted.as_mut().expect("begun");
+                    all.extend(
+                        objects
+                            .into_iter()
+                            .map(|object| (object.name().clone(), object)),
+                    );
+                }
+                Update::Relist(Relist::Gone(name)) => {
+                    relisted.as_mut().expect("begun").remove(&name);
+                }
+                Update::Relist(Relist::End) => {
+                    let all = relisted.expect("begun");
+                    return describe(Update::Set(all.into_values().collect()));
+                }
+                other => return describe(other),
+            }
+        }
     }
 
     #[track_caller]
@@ -62,5 +84,6 @@ fn describe<T: Object>(update: Update<T>) -> String {
         Update::Remove(name) => format!("remove {name}"),
         Update::Unavailable => "unavailable".to_string(),
         Update::Complaints(complaints) => format!("complaints {}", complaints.join("; ")),
+        Update::Relist(_) => unreachable!("has been put together"),
     }
 }

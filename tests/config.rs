@@ -371,30 +371,40 @@ fn received_whole() {
 
 /// What the store must agree with, written the slow and obvious way.
 #[derive(Default)]
-struct Model(Vec<BTreeMap<NamespacedName, EndpointSlice>>);
+struct Model {
+    sources: Vec<BTreeMap<NamespacedName, EndpointSlice>>,
+    /// By source.
+    incoming: Vec<BTreeMap<NamespacedName, EndpointSlice>>,
+}
 
 impl Model {
     fn apply(&mut self, source: usize, update: &Update<EndpointSlice>) {
         match update {
             Update::Set(all) => {
-                self.0[source] = all
-                    .iter()
-                    .map(|one| (one.name.clone(), one.clone()))
-                    .collect();
+                self.sources[source] = named(all).collect();
+                self.incoming[source].clear();
             }
             Update::Add(one) => {
-                self.0[source].insert(one.name.clone(), one.clone());
+                self.sources[source].insert(one.name.clone(), one.clone());
             }
             Update::Remove(key) => {
-                self.0[source].remove(key);
+                self.sources[source].remove(key);
             }
             Update::Unavailable | Update::Complaints(_) => {}
+            Update::Relist(Relist::Begin) => self.incoming[source].clear(),
+            Update::Relist(Relist::Objects(some)) => self.incoming[source].extend(named(some)),
+            Update::Relist(Relist::Gone(key)) => {
+                self.incoming[source].remove(key);
+            }
+            Update::Relist(Relist::End) => {
+                self.sources[source] = std::mem::take(&mut self.incoming[source]);
+            }
         }
     }
 
     fn grouped(&self) -> BTreeMap<NamespacedName, Vec<EndpointSlice>> {
         let mut merged = BTreeMap::new();
-        for source in self.0.iter().rev() {
+        for source in self.sources.iter().rev() {
             merged.extend(source.clone());
         }
         let mut services: BTreeMap<NamespacedName, Vec<EndpointSlice>> = BTreeMap::new();
@@ -408,14 +418,23 @@ impl Model {
     }
 }
 
+fn named(all: &[EndpointSlice]) -> impl Iterator<Item = (NamespacedName, EndpointSlice)> {
+    all.iter().map(|one| (one.name.clone(), one.clone()))
+}
+
 fn random_update(rng: &mut Rng) -> Update<EndpointSlice> {
     let one = |rng: &mut Rng| {
         let name = *rng.choose(&["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"]);
         let of = *rng.choose(&["web", "dns", "api"]);
         slice(name, of, 1 + rng.below(3) as u16)
     };
-    match rng.below(8) {
-        0 => Update::Set((0..rng.below(9)).map(|_| one(rng)).collect()),
+    let some = |rng: &mut Rng| (0..rng.below(9)).map(|_| one(rng)).collect();
+    match rng.below(14) {
+        0 => Update::Set(some(rng)),
+        8 => Update::Relist(Relist::Begin),
+        9..=10 => Update::Relist(Relist::Objects(some(rng))),
+        11 => Update::Relist(Relist::Gone(one(rng).name)),
+        12 => Update::Relist(Relist::End),
         1 => Update::Unavailable,
         2..=3 => Update::Remove(one(rng).name),
         _ => Update::Add(one(rng)),
@@ -428,7 +447,10 @@ fn random_updates_agree_with_the_model() {
         let sources = 1 + rng.below(3);
         let now = Instant::now();
         let mut store = EndpointsStore::new(sources, now);
-        let mut model = Model(vec![BTreeMap::new(); sources]);
+        let mut model = Model {
+            sources: vec![BTreeMap::new(); sources],
+            incoming: vec![BTreeMap::new(); sources],
+        };
         let mut told = BTreeMap::new();
         for _ in 0..120 {
             for _ in 0..rng.below(4) {
@@ -553,10 +575,13 @@ fn a_burst_is_told_as_one_change() {
         }
     }
     let mut mux = Mux::default();
-    let source = mux.channel("api");
-    source.send(Update::Set(vec![])).unwrap();
+    // What is queued before the merge begins; one source's channel would not hold all of it.
+    let sources: Vec<_> = (0..16).map(|n| mux.channel(&format!("s{n}"))).collect();
+    for source in &sources {
+        source.send(Update::Set(vec![])).unwrap();
+    }
     for i in 0..1000 {
-        source
+        sources[i % 16]
             .send(Update::Add(service(
                 &format!("s{}", i % 250),
                 (i / 250) as u8,
@@ -567,7 +592,7 @@ fn a_burst_is_told_as_one_change() {
     let (sender, told) = mpsc::channel();
     config.register(Box::new(Count(sender)));
     assert_eq!(told.recv_timeout(SOON), Ok(250));
-    source.send(Update::Add(service("last", 1))).unwrap();
+    sources[0].send(Update::Add(service("last", 1))).unwrap();
     assert_eq!(
         told.recv_timeout(SOON),
         Ok(1),

@@ -95,6 +95,7 @@ impl Heard {
                 Update::Complaints(complaints) => {
                     self.complaints = complaints.iter().map(ToString::to_string).collect();
                 }
+                Update::Relist(_) => panic!("a file's objects come at once"),
             }
         }
     }

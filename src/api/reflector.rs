@@ -13,11 +13,14 @@ use super::client::{Client, Encoding, Reader};
 use super::error::Error;
 use super::list_watch::{Resource, Selection, Targets};
 use super::machine::{Contact, Machine, Outcome, Request, Store};
-use crate::types::{NamespacedName, Update};
+use crate::types::{NamespacedName, Relist, Update};
 use crate::wire::{self, Event, Events, Interner, Item, ItemError, StreamError};
 
 /// Watches last this long at least, and up to twice that, so that nobody's watches end together.
 const MIN_WATCH_SECONDS: u64 = 300;
+
+/// Objects of a list that are handed over at once: enough to wake the merge thread seldom.
+const PIECE: usize = 64;
 
 /// Starts the reflector of one resource. It ends when the receiver is gone and there is something to send; until then it may
 /// sit in a read that only the apiserver ends, so let it go with the process rather than join it.
@@ -36,7 +39,7 @@ pub fn spawn_reflector<T: Resource>(
         random: Random::new(seed ^ (u64::from(std::process::id()) << 32)),
         interner: Interner::default(),
         sender,
-        collected: Vec::new(),
+        piece: Vec::new(),
         reports: Reports::default(),
     };
     thread::Builder::new()
@@ -54,8 +57,8 @@ struct Reflector<T> {
     random: Random,
     interner: Interner,
     sender: Sender<Update<T>>,
-    /// What a list or the beginning of a watch has delivered so far.
-    collected: Vec<T>,
+    /// What a list or the beginning of a watch has brought and is not handed over yet.
+    piece: Vec<T>,
     reports: Reports,
 }
 
@@ -64,7 +67,9 @@ impl<T: Resource> Reflector<T> {
     fn round(&mut self) -> Result<(), Closed> {
         let request = self.machine.request();
         let (outcome, error) = match &request {
-            Request::Page { continue_token, .. } => self.page(&request, continue_token.is_empty()),
+            Request::Page { continue_token, .. } => {
+                self.page(&request, continue_token.is_empty())?
+            }
             Request::WatchList { .. } | Request::Watch { .. } => self.watch(&request)?,
         };
         let (now, random) = (Instant::now(), self.random.unit());
@@ -72,10 +77,8 @@ impl<T: Resource> Reflector<T> {
         match decision.store {
             Store::Keep => {}
             Store::Replace => {
-                let mut objects = std::mem::take(&mut self.collected);
-                objects.shrink_to_fit();
                 self.reports.absent = false;
-                self.send(Update::Set(objects))?;
+                self.relist(Relist::End)?;
                 self.complain()?;
             }
             Store::Clear => {
@@ -94,26 +97,32 @@ impl<T: Resource> Reflector<T> {
         Ok(())
     }
 
-    fn page(&mut self, request: &Request, first: bool) -> (Outcome, Option<Error>) {
-        if first {
-            self.collected = Vec::new();
-            self.reports.forget_all();
-        }
+    fn page(&mut self, request: &Request, first: bool) -> Result<(Outcome, Option<Error>), Closed> {
         let body = match self.open(request, Encoding::Gzip) {
             Ok(body) => body,
-            Err(error) => return failed::<T>(error),
+            Err(error) => return Ok(failed::<T>(error)),
         };
+        if first {
+            self.begin()?;
+        }
         let kind = self.targets.current().kind;
-        let (collected, reports) = (&mut self.collected, &mut self.reports);
-        let mut each = |item| collected.extend(reports.object(item));
-        match wire::list(body, kind, &mut self.interner, &mut each) {
+        let (sender, piece, reports) = (&self.sender, &mut self.piece, &mut self.reports);
+        let mut sent = Ok(());
+        let mut each = |item| {
+            piece.extend(reports.object(item));
+            if piece.len() >= PIECE {
+                sent = hand_over(sender, piece);
+            }
+        };
+        let listed = wire::list(body, kind, &mut self.interner, &mut each);
+        sent?;
+        Ok(match listed {
             Ok(meta) => (Outcome::Page(meta), None),
             Err(error) => failed::<T>(error.into()),
-        }
+        })
     }
 
     fn watch(&mut self, request: &Request) -> Result<(Outcome, Option<Error>), Closed> {
-        self.collected = Vec::new();
         let body = match self.open(request, Encoding::Identity) {
             Ok(body) => body,
             Err(error) => return Ok(failed::<T>(error)),
@@ -122,7 +131,7 @@ impl<T: Resource> Reflector<T> {
         // Until the bookmark that ends the initial events, objects are collected.
         let mut collecting = matches!(request, Request::WatchList { .. });
         if collecting {
-            self.reports.forget_all();
+            self.begin()?;
         }
         let kind = self.targets.current().kind;
         let mut events = Events::new(body);
@@ -193,22 +202,26 @@ impl<T: Resource> Reflector<T> {
     /// An event before everything has been delivered. True with the one that says that it has.
     fn collect(&mut self, event: Event<T>) -> Result<bool, Closed> {
         match event {
-            Event::Added(item) => self.collected.extend(self.reports.object(Ok(item))),
             // The objects begin with their state at one moment, and what happens meanwhile may come in between.
-            Event::Modified(item) => {
-                self.collected.retain(|object| *object.name() != item.name);
-                self.collected.extend(self.reports.object(Ok(item)));
+            Event::Added(item) | Event::Modified(item) => {
+                let name = item.name.clone();
+                match self.reports.object(Ok(item)) {
+                    Some(object) => self.piece.push(object),
+                    // What it was before, if anything, is not true any more.
+                    None => self.relist(Relist::Gone(name))?,
+                }
+                if self.piece.len() >= PIECE {
+                    hand_over(&self.sender, &mut self.piece)?;
+                }
             }
-            Event::Deleted(item) => self.collected.retain(|object| *object.name() != item.name),
+            Event::Deleted(item) => self.relist(Relist::Gone(item.name))?,
             Event::Bookmark {
                 resource_version,
                 initial_events_end: true,
             } => {
                 let contact = self.machine.initialized(resource_version);
-                let mut objects = std::mem::take(&mut self.collected);
-                objects.shrink_to_fit();
                 self.reports.absent = false;
-                self.send(Update::Set(objects))?;
+                self.relist(Relist::End)?;
                 self.complain()?;
                 self.contact(contact, None)?;
                 return Ok(true);
@@ -277,9 +290,33 @@ impl<T: Resource> Reflector<T> {
         }
     }
 
-    fn send(&self, update: Update<T>) -> Result<(), Closed> {
-        self.sender.send(update).map_err(|_| Closed)
+    /// Everything is about to be said anew.
+    fn begin(&mut self) -> Result<(), Closed> {
+        self.piece.clear();
+        self.reports.forget_all();
+        self.send(Update::Relist(Relist::Begin))
     }
+
+    fn relist(&mut self, relist: Relist<T>) -> Result<(), Closed> {
+        // In the order in which it came.
+        hand_over(&self.sender, &mut self.piece)?;
+        self.send(Update::Relist(relist))
+    }
+
+    fn send(&self, update: Update<T>) -> Result<(), Closed> {
+        send(&self.sender, update)
+    }
+}
+
+fn hand_over<T>(sender: &Sender<Update<T>>, piece: &mut Vec<T>) -> Result<(), Closed> {
+    match std::mem::take(piece) {
+        piece if piece.is_empty() => Ok(()),
+        piece => send(sender, Update::Relist(Relist::Objects(piece))),
+    }
+}
+
+fn send<T>(sender: &Sender<Update<T>>, update: Update<T>) -> Result<(), Closed> {
+    sender.send(update).map_err(|_| Closed)
 }
 
 fn failed<T: Resource>(error: Error) -> (Outcome, Option<Error>) {

@@ -5,7 +5,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::types::Update;
 
 /// What a source may be ahead of the merge thread. A source that is faster waits; none can fill the memory.
-const BACKLOG: usize = 1024;
+/// Its room is there from the start: 200 bytes for each Service.
+const BACKLOG: usize = 64;
 
 /// Collects the sources of one kind before its merge thread starts. The order of the first calls of
 /// [`channel`](Self::channel) is the order of precedence.

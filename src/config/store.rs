@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::kind::{Edit, Endpoints, Kind, Nodes, ServiceCidrs, Services};
-use crate::types::{Broadcast, CowMap, NamespacedName, Object, Snapshot, Update};
+use crate::types::{Broadcast, CowMap, NamespacedName, Object, Relist, Snapshot, Update};
 
 /// Services by key.
 pub type ServiceStore = Store<Services>;
@@ -42,6 +42,8 @@ pub struct Store<K: Kind> {
 
 struct Source<T> {
     objects: HashMap<NamespacedName, Arc<T>>,
+    /// What a relist has brought so far.
+    incoming: HashMap<NamespacedName, Arc<T>>,
     delivered: bool,
     ended: bool,
     complaints: Vec<Box<str>>,
@@ -52,6 +54,7 @@ impl<K: Kind> Store<K> {
     pub fn new(sources: usize, now: Instant) -> Self {
         let source = || Source {
             objects: HashMap::new(),
+            incoming: HashMap::new(),
             delivered: false,
             ended: false,
             complaints: Vec::new(),
@@ -83,9 +86,23 @@ impl<K: Kind> Store<K> {
         };
         let edits = match update {
             Update::Set(objects) => {
-                teller.delivered = true;
-                teller.replace(objects)
+                teller.begin();
+                teller.bring(objects);
+                teller.replace()
             }
+            Update::Relist(Relist::Begin) => {
+                teller.begin();
+                Vec::new()
+            }
+            Update::Relist(Relist::Objects(objects)) => {
+                teller.bring(objects);
+                Vec::new()
+            }
+            Update::Relist(Relist::Gone(key)) => {
+                teller.incoming.remove(&key);
+                Vec::new()
+            }
+            Update::Relist(Relist::End) => teller.replace(),
             Update::Add(object) => teller.add(object).into_iter().collect(),
             Update::Remove(key) => teller.remove(&key).into_iter().collect(),
             // Nothing it said is taken back, and whether it is waited for depends on what it delivered alone.
@@ -222,17 +239,35 @@ fn bounded(some: impl ExactSizeIterator<Item = Box<str>>, all: &mut Vec<Box<str>
 }
 
 impl<T: Object> Source<T> {
-    /// Objects that are equal to what is kept are dropped one by one, so that a list that says nothing new never doubles
-    /// what is kept for longer than it takes to go through it.
-    fn replace(&mut self, objects: Vec<T>) -> Vec<Edit<T>> {
-        let mut gone = std::mem::take(&mut self.objects);
-        self.objects.reserve(objects.len());
-        let mut edits = Vec::new();
+    /// Everything is told anew.
+    fn begin(&mut self) {
+        self.incoming = HashMap::with_capacity(self.objects.len());
+    }
+
+    /// Objects that are equal to what is kept are dropped for it at once: a relist that says nothing new takes no memory but
+    /// for a table of pointers.
+    fn bring(&mut self, objects: Vec<T>) {
         for object in objects {
-            if let Some((key, kept)) = gone.remove_entry(object.name()) {
-                self.objects.insert(key, kept);
+            let kept = self.objects.get(object.name());
+            let kept = kept.filter(|kept| ***kept == object).cloned();
+            let object = kept.unwrap_or_else(|| Arc::new(object));
+            // Removed first: a map keeps the key it has, and two copies of a name are one too many.
+            self.incoming.remove(object.name());
+            self.incoming.insert(object.name().clone(), object);
+        }
+    }
+
+    fn replace(&mut self) -> Vec<Edit<T>> {
+        self.delivered = true;
+        let incoming = std::mem::take(&mut self.incoming);
+        let mut gone = std::mem::replace(&mut self.objects, incoming);
+        let mut edits = Vec::new();
+        for (key, new) in &self.objects {
+            let old = gone.remove(key);
+            if old.as_ref().is_none_or(|old| !Arc::ptr_eq(old, new)) {
+                let new = Some(new.clone());
+                edits.push(Edit { old, new });
             }
-            edits.extend(self.add(object));
         }
         let removed = gone.into_values().map(|old| Edit {
             old: Some(old),

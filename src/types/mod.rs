@@ -21,4 +21,4 @@ pub use node::{Node, ServiceCidr};
 pub use protocol::{IpFamily, Protocol};
 pub use service::{Service, ServicePort, ServiceType, TrafficPolicy};
 pub use snapshot::{Broadcast, Slices, Snapshot};
-pub use update::{Object, Update};
+pub use update::{Object, Relist, Update};

@@ -21,6 +21,8 @@ pub trait Object: PartialEq + Send + Sync + 'static {
 pub enum Update<T> {
     /// Everything the source has: replaces all that it said before.
     Set(Vec<T>),
+    /// The same in pieces, so that nobody has to hold all of it; nothing comes of it before its end.
+    Relist(Relist<T>),
     /// A new or changed object.
     Add(T),
     /// The object is gone; an unknown key is no error.
@@ -31,4 +33,17 @@ pub enum Update<T> {
     /// What is wrong with what the source says and that no delivered object carries: objects that can mean nothing, objects
     /// said twice. Each as `KIND name: what`; replaces all complaints of this source about this kind.
     Complaints(Vec<Box<str>>),
+}
+
+/// Everything a source has, as it arrives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Relist<T> {
+    /// Here it begins. One that has begun before and has not ended is void.
+    Begin,
+    /// More objects; the last one of a name counts.
+    Objects(Vec<T>),
+    /// An object that has come is gone again.
+    Gone(NamespacedName),
+    /// That was all: it replaces what the source said before.
+    End,
 }
