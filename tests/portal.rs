@@ -334,6 +334,27 @@ fn an_external_ip_is_captured_on_its_service_ports_only() {
     }
 }
 
+/// From the first rule of its own on a namespace keeps local addresses and routes in two tables, and looks into both for
+/// every packet.
+fn has_had_rules(namespace: &Namespace) -> bool {
+    let tables = namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/fib_trie"));
+    let tables = tables.unwrap();
+    let (_, main) = tables.split_once("Main:").unwrap();
+    let main = main.split("Local:").next().unwrap();
+    !main.contains("host LOCAL")
+}
+
+#[test]
+fn packets_pay_for_rules_only_once_a_port_is_captured() {
+    let Some(net) = Net::new() else { return };
+    assert!(!has_had_rules(&net.node));
+    let node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    node.capture(&[address("10.96.0.10")]);
+    assert!(!has_had_rules(&net.node));
+    node.capture(&[port("203.0.113.1:80", Protocol::Tcp)]);
+    assert!(has_had_rules(&net.node));
+}
+
 #[test]
 fn unallocated_addresses_of_a_range_are_silent() {
     let Some(net) = Net::new() else { return };

@@ -22,8 +22,8 @@ const PORTION: usize = 512;
 pub(super) struct Fabric {
     /// The namespace of our own, if that is where traffic is delivered.
     pub inside: Option<Inside>,
-    /// Whether rules can look at ports.
-    pub policy: bool,
+    /// Whether rules can look at ports; unknown until one is wanted.
+    policy: Option<bool>,
     /// Whether IPv6 can be routed.
     pub v6: bool,
     /// The source addresses that routes name, if they do.
@@ -47,7 +47,7 @@ impl Fabric {
         let mut fabric = Self {
             v6: inside.as_ref().is_none_or(|inside| inside.v6),
             inside,
-            policy: false,
+            policy: None,
             sources: Vec::new(),
         };
         let failed = |error| Error::net_admin("add routes", error);
@@ -59,12 +59,18 @@ impl Fabric {
         add(host, IpFamily::V4).map_err(failed)?;
         let v6 = add(host, IpFamily::V6).is_ok();
         fabric.v6 &= v6;
-        fabric.policy = routes_by_port(host);
         Ok(fabric)
     }
 
+    /// Finds out whether rules can look at ports, once. Not before a port has to be captured: from its first rule on the
+    /// kernel asks the rules and looks into several tables for every packet of the namespace, for good.
+    pub(super) fn routes_by_port(&mut self, host: &mut Netlink) -> bool {
+        *self.policy.get_or_insert_with(|| try_rules(host))
+    }
+
+    /// As far as known: without rules until it was found out that there are some.
     pub(super) fn layout(&self) -> Layout {
-        let policy = self.policy;
+        let policy = self.policy.unwrap_or(false);
         match self.inside {
             Some(_) => Layout::Netns { policy },
             None => Layout::Host { policy },
@@ -313,7 +319,7 @@ enum Place {
 
 /// Whether rules with a protocol and a port work. A kernel before 4.17 takes such a rule and ignores both, which would
 /// capture whole addresses, so the rule is read back.
-fn routes_by_port(host: &mut Netlink) -> bool {
+fn try_rules(host: &mut Netlink) -> bool {
     let probe = Rule {
         addr: (source::PROBE, 9).into(),
         protocol: Protocol::Udp,

@@ -120,6 +120,13 @@ impl Ledger {
         }
     }
 
+    /// Decides how ports are captured. No port may be held yet: it would be given up in another way than it was captured.
+    pub fn set_layout(&mut self, layout: Layout) {
+        let held = |capture: &Capture| matches!(capture, Capture::Port(..));
+        debug_assert!(layout == self.layout || !self.held.keys().any(held));
+        self.layout = layout;
+    }
+
     /// Records a change and says what the kernel must do, in order: additions first, then removals.
     pub fn apply(&mut self, add: &[Capture], remove: &[Capture], now: Instant) -> Vec<Op> {
         let mut before = Before::default();

@@ -194,8 +194,7 @@ impl Portal {
     /// Whether single ports of external and load-balancer IPs can be captured. Without that their whole addresses are,
     /// unless they are [`Protected`].
     pub fn routes_by_port(&self) -> bool {
-        let routed = |state: &State| state.routed.as_ref().is_some_and(|r| r.fabric.policy);
-        routed(&self.state())
+        self.state().routes_by_port()
     }
 
     /// Says which addresses must never be captured whole. Counts from the next [`Self::apply`] on.

@@ -37,9 +37,10 @@ impl State {
     ) -> Vec<(Capture, Error)> {
         let (mut accepted, mut refused) = (Vec::new(), Vec::new());
         if !add.is_empty() {
-            let surroundings = Surroundings::of(self, add);
+            let whole = add.iter().any(is_port) && !self.routes_by_port();
+            let surroundings = Surroundings::of(&mut self.host, add, whole);
             for capture in add {
-                match self.refusal(capture, &surroundings) {
+                match self.refusal(capture, whole, &surroundings) {
                     None => accepted.push(*capture),
                     Some(error) => refused.push((*capture, error)),
                 }
@@ -57,6 +58,16 @@ impl State {
         refused
     }
 
+    /// Whether single ports can be captured here. Asked for the first time, it tries.
+    pub(super) fn routes_by_port(&mut self) -> bool {
+        let Some(routed) = &mut self.routed else {
+            return false;
+        };
+        let policy = routed.fabric.routes_by_port(&mut self.host);
+        routed.ledger.set_layout(routed.fabric.layout());
+        policy
+    }
+
     pub(super) fn tick(&mut self, now: Instant) {
         if let Some(routed) = &mut self.routed {
             let ops = routed.ledger.tick(now);
@@ -64,8 +75,8 @@ impl State {
         }
     }
 
-    /// Why a capture cannot be, if so.
-    fn refusal(&self, capture: &Capture, around: &Surroundings) -> Option<Error> {
+    /// Why a capture cannot be, if so. `whole`: for one port all of its address has to be captured.
+    fn refusal(&self, capture: &Capture, whole: bool, around: &Surroundings) -> Option<Error> {
         let ip = ip_of(capture);
         let Some(routed) = &self.routed else {
             let here = matches!(capture, Capture::Range(_)) || around.local.contains_key(&ip);
@@ -81,8 +92,7 @@ impl State {
             let link = around.name(*index);
             return Some(Error::AlreadyLocal { ip, link });
         }
-        let whole = matches!(capture, Capture::Port(..)) && !routed.fabric.policy;
-        let is = whole.then(|| around.protects(ip, &self.protected))?;
+        let is = (whole && is_port(capture)).then(|| around.protects(ip, &self.protected))?;
         is.map(|is| Error::Protected { ip, is })
     }
 
@@ -146,6 +156,10 @@ impl Routed {
     }
 }
 
+fn is_port(capture: &Capture) -> bool {
+    matches!(capture, Capture::Port(..))
+}
+
 fn ip_of(capture: &Capture) -> IpAddr {
     match capture {
         Capture::Address(ip) => *ip,
@@ -167,8 +181,7 @@ struct Surroundings {
 }
 
 impl Surroundings {
-    fn of(state: &mut State, add: &[Capture]) -> Self {
-        let host = &mut state.host;
+    fn of(host: &mut Netlink, add: &[Capture], whole: bool) -> Self {
         // Unreadable is as good as empty: capturing then fails, or succeeds, in the kernel.
         let addresses = host.addresses().unwrap_or_default();
         let mut around = Self {
@@ -178,8 +191,7 @@ impl Surroundings {
         if add.iter().any(|c| around.local.contains_key(&ip_of(c))) {
             around.links = host.links().unwrap_or_default();
         }
-        let policy = state.routed.as_ref().is_none_or(|r| r.fabric.policy);
-        if !policy {
+        if whole {
             let routes = IpFamily::ALL
                 .into_iter()
                 .flat_map(|family| host.main_routes(family).unwrap_or_default());
