@@ -129,6 +129,20 @@ fn an_endpoint_that_closes_at_once_closes_its_half() {
     assert_eq!(read_once(served.addr).unwrap(), "");
 }
 
+/// The handshake's last ACK waits for the client's first bytes only while there may be some: it would otherwise come by the
+/// kernel's timer, a fifth of a second later, and each of these connections with it.
+#[test]
+fn an_endpoint_that_speaks_first_is_heard_at_once() {
+    let backend = Backend::start(Manner::HalfClose(b"220 ready"));
+    let rig = Rig::new();
+    let served = rig.tcp(&[backend.addr]);
+    let start = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(read_once(served.addr).unwrap(), "220 ready");
+    }
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
 #[test]
 fn a_half_closed_connection_ends_when_silent_for_too_long() {
     let backend = Backend::start(Manner::HalfClose(b""));

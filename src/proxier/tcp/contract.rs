@@ -106,13 +106,19 @@ pub enum Action {
     /// The attempt has taken too long: close its socket.
     Abandon,
     /// The endpoint is connected: drop what only the attempts needed.
-    Settle,
+    Settle {
+        /// The client has said something, which goes to the endpoint at once.
+        has_data: bool,
+    },
     /// Read from this side and write to the other.
     Relay {
         /// The side to read from.
         from: Side,
         /// It is a bulk transfer: worth more preparation per byte moved.
         bulk: bool,
+        /// The end is known to follow: once a read has taken all there is, the other side is shut down or closed in the
+        /// same turn or the next.
+        last: bool,
     },
     /// Write what is held of this side's bytes to the other.
     Flush {

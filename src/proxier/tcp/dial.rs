@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use mio::Interest;
 use mio::net::TcpStream;
+use rustix::io::Errno;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::proxier::shortage::Shortage;
 use crate::proxier::tokens::{Key, Subject};
@@ -147,11 +149,27 @@ impl Failure {
 
 /// In this thread's network namespace.
 fn connect(context: &Context<'_>, key: Key, endpoint: SocketAddr) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(endpoint)?;
-    stream.set_nodelay(true)?;
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(endpoint), kind, None)?;
+    socket.set_tcp_nodelay(true)?;
+    // The handshake's last ACK waits for the client's first bytes, which are mostly here already: a packet saved.
+    socket.set_tcp_quickack(false)?;
+    match socket.connect(&endpoint.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+            return Err(error);
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let mut stream = TcpStream::from_std(socket.into());
     let token = Subject::Endpoint(key).token();
     context.registry.register(&mut stream, token, INTERESTS)?;
     Ok(stream)
+}
+
+/// Completes the handshake now: there is nothing to send to the endpoint, which may have to speak first.
+pub fn acknowledge(endpoint: &TcpStream) {
+    // It fails on a connection that is gone already.
+    let _ = SockRef::from(endpoint).set_tcp_quickack(true);
 }
 
 /// Registered once and never changed: with edge-triggered events, an interest that is not wanted costs nothing.

@@ -52,10 +52,12 @@ pub enum Broken {
     Sink,
 }
 
-/// Reads once and writes what was read. Nothing may be held when this is called.
+/// Reads once and writes what was read. Nothing may be held when this is called. `last`: the source's end is known to
+/// follow, and bytes that are all there is left wait for the FIN, to travel in one packet with it.
 pub fn copy(
     source: &TcpStream,
     sink: &TcpStream,
+    last: bool,
     buffers: &mut Buffers,
     held: &mut Held,
 ) -> Result<Moved, Broken> {
@@ -67,7 +69,13 @@ pub fn copy(
         Err(Errno::WOULDBLOCK) => return Ok(Moved::none(Got::Nothing)),
         Err(_) => return Err(Broken::Source),
     };
-    let written = write(sink, buffers.scratch.get(..read).unwrap_or_default())?;
+    let flags = if last && read < room {
+        SendFlags::MORE
+    } else {
+        SendFlags::empty()
+    };
+    let bytes = buffers.scratch.get(..read).unwrap_or_default();
+    let written = write(sink, bytes, flags)?;
     if written < read {
         let mut buffer = buffers.take();
         let rest = buffers.scratch.get(written..read);
@@ -119,7 +127,7 @@ pub fn flush(sink: &TcpStream, buffers: &mut Buffers, held: &mut Held) -> Result
         Held::Nothing => Ok(false),
         Held::Bytes { buffer, at } => {
             let rest = buffer.get(at..).unwrap_or_default();
-            let written = write(sink, rest)?;
+            let written = write(sink, rest, SendFlags::empty())?;
             if written < rest.len() {
                 let at = at + written;
                 *held = Held::Bytes { buffer, at };
@@ -148,8 +156,8 @@ pub fn flush(sink: &TcpStream, buffers: &mut Buffers, held: &mut Held) -> Result
 }
 
 /// Writes as much as there is room for.
-fn write(sink: &TcpStream, bytes: &[u8]) -> Result<usize, Broken> {
-    match retry(|| send(sink, bytes, SendFlags::NOSIGNAL)) {
+fn write(sink: &TcpStream, bytes: &[u8], flags: SendFlags) -> Result<usize, Broken> {
+    match retry(|| send(sink, bytes, flags | SendFlags::NOSIGNAL)) {
         Ok(written) => Ok(written),
         Err(Errno::WOULDBLOCK) => Ok(0),
         Err(_) => Err(Broken::Sink),

@@ -74,6 +74,13 @@ struct Leg {
     lost: bool,
 }
 
+impl Leg {
+    /// A short read leaves nothing but the end.
+    fn ends_short(self) -> bool {
+        self.ending && !self.urgent && !self.lost
+    }
+}
+
 /// One direction.
 #[derive(Clone, Copy, Debug)]
 struct Way {
@@ -172,7 +179,8 @@ impl Session {
                 self.note(Side::Endpoint, ready);
                 self.set_phase(Phase::Relaying);
                 self.deadline = None;
-                Action::Settle
+                let has_data = self.legs[Side::Client as usize].readable;
+                Action::Settle { has_data }
             }
             Input::TimedOut if search.postponed => {
                 search.postponed = false;
@@ -269,11 +277,13 @@ impl Session {
                     Action::Flush { from }
                 }
                 Course::Open => {
-                    if !self.legs[from as usize].readable {
+                    let leg = self.legs[from as usize];
+                    if !leg.readable {
                         continue;
                     }
                     let bulk = way.streak >= BULK;
-                    Action::Relay { from, bulk }
+                    let last = leg.ends_short();
+                    Action::Relay { from, bulk, last }
                 }
                 Course::Ended => return self.shut(from),
             };
@@ -333,7 +343,7 @@ impl Session {
         match got {
             Got::Part => {
                 *streak = 0;
-                if leg.ending && !leg.urgent && !leg.lost {
+                if leg.ends_short() {
                     self.finish_reading(from);
                 } else if !leg.urgent && !leg.lost {
                     leg.readable = false;

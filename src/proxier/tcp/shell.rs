@@ -10,7 +10,7 @@ use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::contract::{Action, End, Input, Limits, Readiness, Reason, Side};
-use super::dial::{Dialled, Dialling, Failure, INTERESTS};
+use super::dial::{self, Dialled, Dialling, Failure, INTERESTS};
 use super::relay::{self, Broken, Held, Moved};
 use super::session::Session;
 use crate::proxier::buffers::Buffers;
@@ -192,14 +192,15 @@ impl Tcp {
                 }
                 Action::Diagnose => connection.diagnose(context.now),
                 Action::Abandon => connection.attempt_failed(Failure::TimedOut, context.now),
-                Action::Settle => {
-                    connection.settle(context.now);
+                Action::Settle { has_data } => {
+                    connection.settle(context.now, has_data);
                     let due = context.now + KEEPALIVE_AFTER;
                     self.keepalive_due.get_or_insert(due);
                     Input::Done
                 }
-                Action::Relay { from, bulk } => {
-                    connection.relay(from, bulk, &mut self.buffers, &mut self.tally)
+                Action::Relay { from, bulk, last } => {
+                    let kind = Kind { bulk, last };
+                    connection.relay(from, kind, &mut self.buffers, &mut self.tally)
                 }
                 Action::Flush { from } => connection.flush(from, &mut self.buffers),
                 Action::ShutDown(side) => connection.shut_down(side),
@@ -243,6 +244,12 @@ impl Tcp {
             }
         }
     }
+}
+
+/// How to relay; see [`Action::Relay`].
+struct Kind {
+    bulk: bool,
+    last: bool,
 }
 
 const UNREACHABLE: End = End::Reset(Reason::Unreachable);
@@ -292,13 +299,16 @@ impl Connection {
         Input::AttemptFailed
     }
 
-    fn settle(&mut self, now: Instant) {
+    fn settle(&mut self, now: Instant, has_data: bool) {
         if let Some(dialling) = self.dialling.take() {
             dialling.succeeded(now);
         }
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|_| !has_data) {
+            dial::acknowledge(endpoint);
+        }
     }
 
-    fn relay(&mut self, from: Side, bulk: bool, buffers: &mut Buffers, tally: &mut Tally) -> Input {
+    fn relay(&mut self, from: Side, kind: Kind, buffers: &mut Buffers, tally: &mut Tally) -> Input {
         let Some(endpoint) = &self.endpoint else {
             return Input::ReadFailed(from);
         };
@@ -307,12 +317,12 @@ impl Connection {
             Side::Endpoint => (endpoint, &self.client),
         };
         let held = &mut self.held[from as usize];
-        let piped = if bulk {
+        let piped = if kind.bulk {
             relay::pipe(source, sink, buffers, held)
         } else {
             None
         };
-        let moved = piped.unwrap_or_else(|| relay::copy(source, sink, buffers, held));
+        let moved = piped.unwrap_or_else(|| relay::copy(source, sink, kind.last, buffers, held));
         match moved {
             Ok(Moved { got, read, held }) => {
                 match from {

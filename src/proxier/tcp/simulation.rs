@@ -36,6 +36,8 @@ struct Socket {
     unsure: bool,
     /// Urgent data was reported since a read found nothing.
     was_urgent: bool,
+    /// What was written last waits for more.
+    corked: bool,
 }
 
 impl Socket {
@@ -101,8 +103,9 @@ impl Socket {
         Ok(Some(self.inbox.drain(..n).collect()))
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, ()> {
+    fn write(&mut self, bytes: &[u8], more: bool) -> Result<usize, ()> {
         assert!(!self.heard_fin, "written after the end");
+        self.corked = more;
         if self.reset {
             self.error = false;
             return Err(());
@@ -183,12 +186,12 @@ impl World {
                     self.fate = None;
                     Input::AttemptFailed
                 }
-                Action::Settle => {
+                Action::Settle { .. } => {
                     self.connected = true;
                     self.last_moved = self.now;
                     Input::Done
                 }
-                Action::Relay { from, bulk } => self.relay(from, bulk),
+                Action::Relay { from, bulk, last } => self.relay(from, bulk, last),
                 Action::Flush { from } => self.flush(from),
                 Action::ShutDown(side) => self.shut_down(side),
             };
@@ -214,7 +217,7 @@ impl World {
         Input::Attempting
     }
 
-    fn relay(&mut self, from: Side, bulk: bool) -> Input {
+    fn relay(&mut self, from: Side, bulk: bool, last: bool) -> Input {
         assert!(self.held[from as usize].is_empty(), "read without room");
         let room = if bulk { 4 * ROOM } else { ROOM };
         let source = &mut self.sockets[from as usize];
@@ -237,7 +240,7 @@ impl World {
         source.unsure = got == Got::Full || source.was_urgent || source.reset;
         self.last_moved = self.now;
         let sink = &mut self.sockets[from.other() as usize];
-        let Ok(n) = sink.write(&bytes) else {
+        let Ok(n) = sink.write(&bytes, last && got == Got::Part) else {
             return Input::WriteFailed(from.other());
         };
         self.held[from as usize] = bytes[n..].to_vec();
@@ -250,7 +253,7 @@ impl World {
         assert!(!held.is_empty(), "nothing to flush");
         let sink = &mut self.sockets[from.other() as usize];
         assert!(sink.room > 0 || sink.reset, "a write for nothing");
-        let Ok(n) = sink.write(held) else {
+        let Ok(n) = sink.write(held, false) else {
             return Input::WriteFailed(from.other());
         };
         held.drain(..n);
@@ -266,6 +269,7 @@ impl World {
         }
         assert!(!socket.heard_fin, "shut down twice");
         socket.heard_fin = true;
+        socket.corked = false;
         Input::Done
     }
 
@@ -384,6 +388,8 @@ impl World {
                 assert_eq!(source.fin, sink.heard_fin, "{}", context());
             }
         }
+        let corked = self.sockets.iter().any(|socket| socket.corked);
+        assert!(!corked || self.end.is_some(), "{}", context());
         let fins = self.sockets.iter().all(|socket| socket.fin);
         match self.end {
             None => assert!(!reset && !fins, "{}", context()),
