@@ -1,9 +1,10 @@
 //! Datagrams by the dozen: one system call receives or sends what would be one call each.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, RawFd};
 
+use memmap2::MmapMut;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
@@ -14,15 +15,16 @@ use nix::sys::socket::{
 
 /// Datagrams in one system call.
 pub const BATCH: usize = 32;
-/// Room for each: the largest that UDP has. Pages that no datagram reached cost nothing.
+/// Room for each: the largest that UDP has.
 const SLOT: usize = 64 * 1024;
 
-/// Room for a batch.
-struct Slots(Box<[u8]>);
+/// Room for a batch. Mapped, not allocated, since an allocator may have to zero it: pages that no datagram reached cost
+/// nothing.
+struct Slots(MmapMut);
 
 impl Slots {
-    fn new() -> Self {
-        Self(vec![0; BATCH * SLOT].into())
+    fn new() -> io::Result<Self> {
+        MmapMut::map_anon(BATCH * SLOT).map(Self)
     }
 
     fn datagram(&self, slot: usize, len: usize) -> &[u8] {
@@ -108,13 +110,13 @@ pub struct Inbox {
 
 impl Inbox {
     /// An empty one.
-    pub fn new() -> Self {
-        Self {
-            slots: Slots::new(),
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            slots: Slots::new()?,
             headers: Headers::default(),
             to_flow: MultiHeaders::preallocate(BATCH, None),
             received: Vec::with_capacity(BATCH),
-        }
+        })
     }
 
     /// Receives what a listener has, a batch at most; less than [`BATCH`] means that there is no more.
@@ -177,15 +179,15 @@ pub struct Outbox {
 
 impl Outbox {
     /// An empty one.
-    pub fn new() -> Self {
-        Self {
-            slots: Slots::new(),
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            slots: Slots::new()?,
             from_flow: MultiHeaders::preallocate(BATCH, None),
             headers: Headers::default(),
             lens: [0; BATCH],
             to: [None; BATCH],
             count: 0,
-        }
+        })
     }
 
     /// How many datagrams it has room for.

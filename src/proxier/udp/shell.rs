@@ -102,6 +102,13 @@ impl Udp {
             Shape::V4Local => setsockopt(&socket, Ipv4PacketInfo, &true)?,
             Shape::V6Local => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
         }
+        if self.boxes.is_none() {
+            self.boxes = Some(Boxes {
+                inbox: Inbox::new()?,
+                outbox: Outbox::new()?,
+                replying: None,
+            });
+        }
         let fd = socket.as_raw_fd();
         let listener = Listener {
             socket,
@@ -113,11 +120,6 @@ impl Udp {
             return Err(io::Error::other("too many listeners"));
         };
         self.by_id.insert(id, key);
-        self.boxes.get_or_insert_with(|| Boxes {
-            inbox: Inbox::new(),
-            outbox: Outbox::new(),
-            replying: None,
-        });
         let token = Subject::UdpListener(key).token();
         let registry = context.registry;
         registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
