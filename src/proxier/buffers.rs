@@ -27,8 +27,8 @@ pub struct Pipe {
 /// One worker's buffers.
 #[derive(Debug)]
 pub struct Buffers {
-    /// What everything is read into. Zeroed by the allocator, so pages that no read reached cost nothing.
-    pub scratch: Box<[u8]>,
+    /// What everything is read into. Never zeroed, so pages that no read reached cost nothing.
+    pub scratch: Vec<u8>,
     spare: Vec<Vec<u8>>,
     pipes: Vec<Pipe>,
 }
@@ -36,7 +36,7 @@ pub struct Buffers {
 impl Default for Buffers {
     fn default() -> Self {
         Self {
-            scratch: vec![0; READ_SIZE].into(),
+            scratch: Vec::with_capacity(READ_SIZE),
             spare: Vec::new(),
             pipes: Vec::new(),
         }

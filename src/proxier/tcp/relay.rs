@@ -3,6 +3,7 @@
 use std::io;
 
 use mio::net::TcpStream;
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::pipe::{SpliceFlags, splice};
@@ -61,8 +62,15 @@ pub fn copy(
     buffers: &mut Buffers,
     held: &mut Held,
 ) -> Result<Moved, Broken> {
-    let room = buffers.scratch.len();
-    let received = retry(|| recv(source, &mut *buffers.scratch, RecvFlags::empty()));
+    let room = buffers.scratch.capacity();
+    let received = retry(|| {
+        buffers.scratch.clear();
+        recv(
+            source,
+            spare_capacity(&mut buffers.scratch),
+            RecvFlags::empty(),
+        )
+    });
     let read = match received {
         Ok((0, _)) => return Ok(Moved::none(Got::End)),
         Ok((read, _)) => read,
