@@ -133,7 +133,7 @@ def requirements():
 
 def requirement_table(results):
     """The lines whose figures this run has."""
-    header = ["what (design.md section 5)", "required", "measured", "verdict"]
+    header = ["what", "required", "measured", "verdict"]
     rows = [row for row in (line.row(results) for line in requirements()) if row[3] != "not measured"]
     return table(header, rows) if rows else ""
 
