@@ -5,7 +5,7 @@
 
 mod client;
 mod error;
-mod line;
+pub mod line;
 mod server;
 
 pub use client::ask;
