@@ -5,42 +5,54 @@ use std::time::SystemTime;
 use time::OffsetDateTime;
 
 /// A longer head is refused.
-pub(super) const LARGEST_HEAD: usize = 8 << 10;
+pub const LARGEST_HEAD: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
 
 /// What a request asks for. Methods are not checked, as kube-proxy does not check them.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
-    pub(super) path: String,
-    pub(super) query: String,
+pub struct Request {
+    /// Without the query, nor what a proxy's client puts before it.
+    pub path: String,
+    /// What follows the question mark.
+    pub query: String,
     /// The body is not wanted.
-    pub(super) head: bool,
+    pub head: bool,
     /// DELETE, which one path takes for a reset.
-    pub(super) delete: bool,
+    pub delete: bool,
     /// Knows chunked bodies.
-    pub(super) chunks: bool,
+    pub chunks: bool,
     /// Takes text/plain, by its Accept header.
-    pub(super) takes_text: bool,
+    pub takes_text: bool,
 }
 
-pub(super) struct Response {
-    pub(super) status: u16,
-    pub(super) content_type: &'static str,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Body,
+/// What is answered.
+pub struct Response {
+    /// One of those that have a reason here.
+    pub status: u16,
+    /// `Content-Type`
+    pub content_type: &'static str,
+    /// The headers besides, but for those that follow from the body.
+    pub headers: Vec<(&'static str, String)>,
+    /// What follows the head.
+    pub body: Body,
 }
 
-pub(super) enum Body {
+/// What follows a head.
+pub enum Body {
+    /// Its length is known.
     Whole(String),
     /// Made while it is being sent, so that a long one is never in memory as a whole.
     Pieces(Box<dyn Iterator<Item = String> + Send>),
 }
 
-pub(super) const JSON: &str = "application/json";
-pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+/// The `Content-Type` of JSON.
+pub const JSON: &str = "application/json";
+/// The `Content-Type` of text.
+pub const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Response {
-    pub(super) fn new(status: u16, content_type: &'static str, body: impl Into<String>) -> Self {
+    /// A response of one piece.
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<String>) -> Self {
         Self {
             status,
             content_type,
@@ -49,12 +61,13 @@ impl Response {
         }
     }
 
-    pub(super) fn not_found() -> Self {
+    /// As Go's.
+    pub fn not_found() -> Self {
         Self::new(404, TEXT, "404 page not found\n")
     }
 
     /// Status line and headers.
-    pub(super) fn head(&self, request: Option<&Request>, now: SystemTime) -> String {
+    pub fn head(&self, request: Option<&Request>, now: SystemTime) -> String {
         let reason = reason(self.status);
         let mut head = format!("HTTP/1.1 {} {reason}\r\n", self.status);
         let mut header = |name: &str, value: &str| {
@@ -83,7 +96,7 @@ impl Response {
 }
 
 /// Reads a request's head. None: more bytes are needed. An error is the response to give.
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<Request>, Response> {
+pub fn parse(bytes: &[u8]) -> Result<Option<Request>, Response> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {
@@ -135,7 +148,7 @@ fn takes_text(accept: &str) -> bool {
 }
 
 /// One piece of a chunked body; the empty piece ends it.
-pub(super) fn chunk(piece: &str) -> String {
+pub fn chunk(piece: &str) -> String {
     format!("{:x}\r\n{piece}\r\n", piece.len())
 }
 

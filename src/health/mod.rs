@@ -7,7 +7,7 @@
 mod connection;
 mod exposition;
 mod healthz;
-mod http;
+pub mod http;
 mod listeners;
 mod metrics;
 mod process;
