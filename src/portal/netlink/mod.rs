@@ -10,11 +10,11 @@
 //! read     bytes -> objects                    query  which objects are asked for, and which are kept
 //! ```
 
-mod codec;
+pub mod codec;
 mod message;
 mod monitor;
 mod query;
-mod read;
+pub mod read;
 #[cfg(test)]
 #[path = "../../../tests/util/rng.rs"]
 #[allow(dead_code, clippy::duplicate_mod)]

@@ -48,6 +48,27 @@ pub enum Change {
     Unknown,
 }
 
+impl Change {
+    /// What an announcement says; None if it is none that concerns us.
+    pub fn of(message: &Message<'_>) -> Option<Self> {
+        let address = || read::address_payload(message.payload).map(|address| address.ip);
+        let link = || IfInfo::split(message.payload).map(|(link, _)| link);
+        let change = match message.kind {
+            RTM_NEWADDR => address().map(Self::AddressAdded),
+            RTM_DELADDR => address().map(Self::AddressRemoved),
+            RTM_NEWLINK => link().map(|link| Self::LinkChanged {
+                index: link.index,
+                up: link.flags & IFF_UP != 0,
+            }),
+            RTM_DELLINK => link().map(|link| Self::LinkRemoved { index: link.index }),
+            RTM_NEWROUTE | RTM_DELROUTE | RTM_DELRULE => Some(Self::Routes),
+            _ => return None,
+        };
+        // Unreadable is not unimportant: better to look once too often.
+        Some(change.unwrap_or(Self::Unknown))
+    }
+}
+
 /// A rtnetlink socket that listens, in the namespace of the thread that opened it. Never blocks.
 pub struct Monitor {
     socket: Socket,
@@ -79,7 +100,7 @@ impl Monitor {
         let mut changes = Vec::new();
         loop {
             match receive(&self.socket, &mut self.datagram) {
-                Ok(()) => changes.extend(messages(&self.datagram).filter_map(|m| change(&m))),
+                Ok(()) => changes.extend(messages(&self.datagram).filter_map(|m| Change::of(&m))),
                 Err(error)
                     if error.raw_os_error() == Some(ENOBUFS)
                         || error.kind() == io::ErrorKind::InvalidData =>
@@ -98,22 +119,4 @@ impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-pub(super) fn change(message: &Message<'_>) -> Option<Change> {
-    let address = || read::address_payload(message.payload).map(|address| address.ip);
-    let link = || IfInfo::split(message.payload).map(|(link, _)| link);
-    let change = match message.kind {
-        RTM_NEWADDR => address().map(Change::AddressAdded),
-        RTM_DELADDR => address().map(Change::AddressRemoved),
-        RTM_NEWLINK => link().map(|link| Change::LinkChanged {
-            index: link.index,
-            up: link.flags & IFF_UP != 0,
-        }),
-        RTM_DELLINK => link().map(|link| Change::LinkRemoved { index: link.index }),
-        RTM_NEWROUTE | RTM_DELROUTE | RTM_DELRULE => Some(Change::Routes),
-        _ => return None,
-    };
-    // Unreadable is not unimportant: better to look once too often.
-    Some(change.unwrap_or(Change::Unknown))
 }

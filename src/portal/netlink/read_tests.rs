@@ -10,7 +10,7 @@ use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteProtocol};
 use netlink_packet_route::rule::{RuleAttribute, RulePortRange};
 
 use super::super::codec::{messages, outcome};
-use super::super::monitor::{self, Change};
+use super::super::monitor::Change;
 use super::super::rng::{Rng, seeds};
 use super::super::write::tests::{any_route, any_rule, route_message, rule_message};
 use super::*;
@@ -198,7 +198,7 @@ fn announcements() {
         (bytes_of(DelRule(rule)), Some(Change::Routes)),
     ];
     for (bytes, expected) in cases {
-        assert_eq!(monitor::change(&only(&bytes)), expected);
+        assert_eq!(Change::of(&only(&bytes)), expected);
     }
 }
 
@@ -206,7 +206,7 @@ fn announcements() {
 fn read_all(bytes: &[u8]) {
     for message in messages(bytes) {
         let _ = outcome(&message);
-        let _ = monitor::change(&message);
+        let _ = Change::of(&message);
         let _ = (link(&message), address(&message));
         let _ = (route(&message), our_rule(&message));
     }
