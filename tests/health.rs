@@ -21,7 +21,7 @@ fn settings() -> Settings {
         metrics: Some(SocketAddr::new(LOCAL, 0)),
         bind_address_hard_fail: false,
         health: Arc::new(Mutex::new(ProxyHealth::new(Duration::from_secs(60)))),
-        sync_metrics: Arc::new(SyncMetrics::new(SystemTime::now())),
+        sync_metrics: Arc::new(SyncMetrics::new(SystemTime::now(), IpFamily::ALL.to_vec())),
         sources: Sources {
             service_ports: Box::new(Vec::new),
             rest_requests: Box::new(Vec::new),
@@ -363,7 +363,7 @@ fn metrics_are_what_prometheus_reads() {
     settings
         .sync_metrics
         .synced(Duration::from_millis(3), SystemTime::now());
-    settings.sync_metrics.endpoint_changes(2);
+    settings.sync_metrics.endpoint_changes(IpFamily::V4, 2);
     let server = HealthServer::start(settings).unwrap();
     let address = server.metrics_addresses()[0];
     let (status, head, body) = talk(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -382,7 +382,7 @@ fn metrics_are_what_prometheus_reads() {
         r#"rest_client_request_duration_seconds_count{verb="GET",host="10.0.0.1:6443"} 3"#.into(),
         "kubeproxy_sync_proxy_rules_service_changes_total 5".into(),
         "kubeproxy_sync_proxy_rules_service_changes_pending 0".into(),
-        "kubeproxy_sync_proxy_rules_endpoint_changes_pending 2".into(),
+        r#"kubeproxy_sync_proxy_rules_endpoint_changes_pending{ip_family="IPv4"} 2"#.into(),
     ] {
         assert!(
             text.lines().any(|found| found == line),

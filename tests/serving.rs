@@ -169,16 +169,18 @@ fn metrics_count_what_a_service_carries() {
         (counted.map(read) == [3.0, 0.0, 15.0, 15.0].map(Some)).then_some(())
     });
 
-    let no_local = |policy: &str| {
+    let no_local = |family: &str, policy: &str| {
         let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
-        cluster.metric(&format!("{name}{{traffic_policy=\"{policy}\"}}"))
+        let labels = format!("ip_family=\"{family}\",traffic_policy=\"{policy}\"");
+        cluster.metric(&format!("{name}{{{labels}}}"))
     };
-    assert_eq!(no_local("external"), Some(0.0));
+    assert_eq!(no_local("IPv4", "external"), Some(0.0));
     cluster.endpoint_on("node-2");
     eventually(SOON, "the only endpoint is elsewhere", || {
-        (no_local("external") == Some(1.0)).then_some(())
+        (no_local("IPv4", "external") == Some(1.0)).then_some(())
     });
-    assert_eq!(no_local("internal"), Some(0.0));
+    assert_eq!(no_local("IPv4", "internal"), Some(0.0));
+    assert_eq!(no_local("IPv6", "external"), Some(0.0));
     let text = cluster.get(METRICS, "/metrics").unwrap().1;
     let host = cluster.api.address();
     let lists =

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::error::Error;
 use super::events::{Events, Occasion};
 use super::observers::Observers;
+use super::process;
 use super::sync::Question;
 use crate::api::Access;
 use crate::control::ControlServer;
@@ -37,7 +38,8 @@ impl Audience {
         events: &Events,
     ) -> Result<Self, Error> {
         let health = Arc::new(Mutex::new(ProxyHealth::new(2 * options.sync_period)));
-        let metrics = Arc::new(SyncMetrics::new(SystemTime::now()));
+        let families = process::address_families();
+        let metrics = Arc::new(SyncMetrics::new(SystemTime::now(), families.clone()));
         let server = HealthServer::start(health::Settings {
             healthz: options.healthz_bind_address,
             metrics: options.metrics_bind_address,
@@ -50,7 +52,7 @@ impl Audience {
             listen_failed: listen_failed(events.clone()),
         })?;
         Ok(Self {
-            observers: Observers::new(health, metrics, server),
+            observers: Observers::new(families, health, metrics, server),
             control: control(options, asking),
         })
     }

@@ -9,26 +9,30 @@ use super::notify;
 use super::world::{Changes, World};
 use crate::health::{self, HealthServer, Now, ProxyHealth, SyncMetrics};
 use crate::routing::{HealthCheck, Table};
-use crate::types::{IpFamily, NamespacedName, Node};
+use crate::types::{IpFamily, NamespacedName, Node, PerFamily};
 
 /// The sync thread's audience.
 pub(super) struct Observers {
+    /// Those that are told about.
+    families: Vec<IpFamily>,
     health: Arc<Mutex<ProxyHealth>>,
     metrics: Arc<SyncMetrics>,
     server: HealthServer,
     /// The newest last-change-trigger-time seen of each Service: each is measured once.
-    triggers: HashMap<NamespacedName, SystemTime>,
+    triggers: HashMap<NamespacedName, PerFamily<Option<SystemTime>>>,
     /// Older triggers are another process's.
     began: SystemTime,
 }
 
 impl Observers {
     pub(super) fn new(
+        families: Vec<IpFamily>,
         health: Arc<Mutex<ProxyHealth>>,
         metrics: Arc<SyncMetrics>,
         server: HealthServer,
     ) -> Self {
         Self {
+            families,
             health,
             metrics,
             server,
@@ -38,14 +42,16 @@ impl Observers {
     }
 
     /// Objects have changed and are not synced yet; how many of each kind since the last call.
-    pub(super) fn queued(&self, services: usize, endpoints: usize) {
+    pub(super) fn queued(&self, services: usize, endpoints: PerFamily<usize>) {
         let now = Now::read();
         self.metrics.service_changes(services);
-        self.metrics.endpoint_changes(endpoints);
+        for (family, changes) in endpoints.iter() {
+            self.metrics.endpoint_changes(family, *changes);
+        }
         self.metrics.queued(now.wall);
         let mut health = self.health();
-        for family in IpFamily::ALL {
-            health.queued_update(family, now);
+        for family in &self.families {
+            health.queued_update(*family, now);
         }
     }
 
@@ -69,10 +75,12 @@ impl Observers {
         self.metrics.synced(began.elapsed(), now.wall);
         let (open, failed) = (listeners.open_count(), listeners.failures().count());
         self.metrics.listeners(open, failed);
-        let (internal, external) = table.no_local_endpoints();
-        self.metrics.no_local_endpoints(internal, external);
-        for family in IpFamily::ALL {
-            self.health().updated(family, now);
+        for (family, lacking) in table.no_local_endpoints().iter() {
+            let (internal, external) = (lacking.internal, lacking.external);
+            self.metrics.no_local_endpoints(family, internal, external);
+        }
+        for family in &self.families {
+            self.health().updated(*family, now);
         }
         self.measure_triggers(world, &changes.keys, now.wall);
         if !health_checks.is_empty() {
@@ -109,17 +117,22 @@ impl Observers {
                 self.triggers.remove(key);
                 continue;
             };
-            let last = self.triggers.get(key).copied().unwrap_or(self.began);
-            let new = slices
-                .iter()
-                .filter_map(|slice| slice.last_change_trigger_time)
-                .filter(|time| *time > last);
-            for time in new {
-                if let Ok(took) = now.duration_since(time) {
-                    self.metrics.network_programming(took);
+            for family in IpFamily::ALL {
+                let last = self.triggers.get(key).and_then(|last| *last.get(family));
+                let last = last.unwrap_or(self.began);
+                let new = slices
+                    .iter()
+                    .filter(|slice| slice.is_of(family))
+                    .filter_map(|slice| slice.last_change_trigger_time)
+                    .filter(|time| *time > last);
+                for time in new {
+                    if let Ok(took) = now.duration_since(time) {
+                        self.metrics.network_programming(family, took);
+                    }
+                    let newest = self.triggers.entry(key.clone()).or_default();
+                    let newest = newest.get_mut(family);
+                    *newest = Some(time).max(*newest);
                 }
-                let newest = self.triggers.entry(key.clone()).or_insert(time);
-                *newest = time.max(*newest);
             }
         }
     }

@@ -1,6 +1,10 @@
 //! What the process asks of the kernel for itself.
 
+use std::net::UdpSocket;
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::types::IpFamily;
 
 /// Raises the soft open-file limit to the hard one: a connection costs two files. Returns what is in force.
 pub(super) fn raise_open_file_limit() -> u64 {
@@ -25,6 +29,15 @@ pub(super) fn set_oom_score_adj(value: i32) {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", value.to_string()) {
         log::info!("cannot set oom_score_adj to {value}: {error}");
     }
+}
+
+/// The address families that there are proxiers for, as kube-proxy has it: both, but on a kernel without IPv6.
+pub(super) fn address_families() -> Vec<IpFamily> {
+    let knows = |family: &IpFamily| UdpSocket::bind((family.unspecified(), 0)).is_ok();
+    let families = IpFamily::ALL.into_iter();
+    families
+        .filter(|family| *family == IpFamily::V4 || knows(family))
+        .collect()
 }
 
 /// The machine's name, for the node name where `--hostname-override` gives none.

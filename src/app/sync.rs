@@ -11,7 +11,7 @@ use super::world::{Changes, World};
 use crate::portal::PortalEvent;
 use crate::routing::{Delta, ExplainRequest, Table, explain};
 use crate::types::counters::ServiceCounters;
-use crate::types::{IpFamily, ServicePortName};
+use crate::types::{IpFamily, PerFamily, ServicePortName};
 
 /// A question about the routing table, with where the answer goes.
 pub(super) enum Question {
@@ -113,7 +113,8 @@ impl Sync {
 
     /// Takes in everything that has arrived.
     fn collect(&mut self, changes: &mut Changes) {
-        let before = (changes.services, changes.keys.len());
+        let (keys, services) = (changes.keys.len(), changes.services);
+        let endpoints = changes.endpoints;
         let node_changed = self.world.collect(changes);
         if node_changed {
             self.observers.node(self.world.node());
@@ -132,9 +133,10 @@ impl Sync {
                 PortalEvent::Restored(_) => {}
             }
         }
-        let services = changes.services - before.0;
-        let endpoints = changes.keys.len() - before.1 - services;
-        if services + endpoints > 0 {
+        let services = changes.services - services;
+        let new = |family| changes.endpoints.get(family) - endpoints.get(family);
+        let endpoints = PerFamily::new(new);
+        if changes.keys.len() > keys {
             self.observers.queued(services, endpoints);
         }
     }

@@ -8,7 +8,10 @@ use ipnet::IpNet;
 use super::feeds::Feeds;
 use crate::config::Subscription;
 use crate::routing::Inputs;
-use crate::types::{NamespacedName, Node, Object, Service, ServiceCidr, Slices, Snapshot};
+use crate::types::{
+    EndpointSlice, IpFamily, NamespacedName, Node, Object, PerFamily, Service, ServiceCidr, Slices,
+    Snapshot,
+};
 
 /// Subscriptions to the four kinds, with what they have said so far.
 pub(super) struct World {
@@ -35,8 +38,10 @@ pub(super) struct World {
 pub(super) struct Changes {
     /// Services whose own object or whose slices changed; may hold a key twice.
     pub(super) keys: Vec<NamespacedName>,
-    /// How many of these are Service objects; the others are slices.
+    /// How many Service objects have changed.
     pub(super) services: usize,
+    /// How many Services have other endpoints.
+    pub(super) endpoints: PerFamily<usize>,
     /// The Node, this host's addresses or the ServiceCIDRs changed: every Service may mean something else now.
     pub(super) everything: bool,
 }
@@ -126,7 +131,15 @@ impl World {
             changes.keys.extend(update.changed);
         }
         if let Some(update) = self.slices_told.take() {
-            self.slices = update.snapshot;
+            let before = std::mem::replace(&mut self.slices, update.snapshot);
+            for key in &update.changed {
+                let of = |slices: &Snapshot<Slices>| slices.objects.get(key).cloned();
+                let before = of(&before).unwrap_or_default();
+                let after = of(&self.slices).unwrap_or_default();
+                for family in families_changed(&before, &after) {
+                    *changes.endpoints.get_mut(family) += 1;
+                }
+            }
             self.complain(1, self.slices.complaints.to_vec());
             changes.keys.extend(update.changed);
         }
@@ -187,10 +200,61 @@ impl World {
     }
 }
 
+/// The families of which a Service has other slices than before.
+fn families_changed(before: &Slices, after: &Slices) -> impl Iterator<Item = IpFamily> {
+    IpFamily::ALL.into_iter().filter(move |family| {
+        let of_family = |slice: &&Arc<EndpointSlice>| slice.is_of(*family);
+        let (before, after) = (before.iter(), after.iter());
+        before.filter(of_family).ne(after.filter(of_family))
+    })
+}
+
 /// An object's own problems, where routing does not report them.
 fn of_object<T: Object>(object: &T) -> Vec<Box<str>> {
     let problems = object.problems().iter();
     problems
         .map(|problem| format!("{} {}: {problem}", T::KIND, object.name()).into())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Subset;
+
+    fn slice(name: &str, families: &[IpFamily]) -> Arc<EndpointSlice> {
+        let subset = |family: &IpFamily| Subset {
+            family: *family,
+            ports: Box::default(),
+            endpoints: Box::default(),
+        };
+        Arc::new(EndpointSlice {
+            name: NamespacedName::new("shop", name),
+            service: NamespacedName::new("shop", "web"),
+            subsets: families.iter().map(subset).collect(),
+            last_change_trigger_time: None,
+            problems: Box::default(),
+        })
+    }
+
+    #[test]
+    fn a_change_counts_for_its_families() {
+        use IpFamily::{V4, V6};
+        let (four, six, both) = (slice("4", &[V4]), slice("6", &[V6]), slice("*", &[V4, V6]));
+        let rows: [(&[_], &[_], &[IpFamily]); 6] = [
+            (&[], &[&four], &[V4]),
+            (&[&four, &six], &[&four], &[V6]),
+            (&[&four, &six], &[&four, &slice("6", &[V6])], &[]),
+            (&[&four], &[&slice("5", &[V4]), &six], &[V4, V6]),
+            (&[&both], &[], &[V4, V6]),
+            (&[&both], &[&slice("*", &[V6])], &[V4, V6]),
+        ];
+        for (i, (before, after, expect)) in rows.into_iter().enumerate() {
+            let of = |slices: &[&Arc<EndpointSlice>]| -> Slices {
+                slices.iter().map(|slice| Arc::clone(slice)).collect()
+            };
+            let changed: Vec<_> = families_changed(&of(before), &of(after)).collect();
+            assert_eq!(changed, expect, "row {i}");
+        }
+    }
 }

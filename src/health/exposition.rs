@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use super::metrics::{Answers, Histogram, SyncMetrics, seconds_since_epoch};
+use super::metrics::{Answers, OfFamily, Reading, SyncMetrics, seconds_since_epoch};
 use super::process::Process;
 use crate::types::counters::ServiceCounters;
 use crate::types::{IpFamily, ServicePortName};
@@ -13,6 +13,10 @@ use crate::types::{IpFamily, ServicePortName};
 const MOST_SERVICE_PORTS: usize = 2000;
 /// Rows in one piece.
 const ROWS: usize = 64;
+
+/// Help on counts of changes.
+const SEEN: &str = "Changes seen.";
+const WAITING: &str = "Changes that no sync has carried out yet.";
 
 /// A ServicePort of one family, and what it has carried.
 pub type ServicePortCounters = (ServicePortName, IpFamily, Arc<ServiceCounters>);
@@ -98,7 +102,7 @@ pub(super) fn expose_slis(metrics: &SyncMetrics) -> String {
 }
 
 fn own_work(text: &mut Text, metrics: &SyncMetrics) {
-    use Type::{Counter, Gauge, Untyped};
+    use Type::{Counter, Gauge};
     text.family(
         "portico_build_info",
         Gauge,
@@ -106,51 +110,11 @@ fn own_work(text: &mut Text, metrics: &SyncMetrics) {
     );
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     text.sample("portico_build_info", &version, 1.0);
-    let name = "kubeproxy_sync_proxy_rules_duration_seconds";
-    text.histogram(name, "How long a sync took.", &metrics.sync_duration);
-    let name = "kubeproxy_network_programming_duration_seconds";
-    let help = "From a change of endpoints in the cluster to its effect on this node.";
-    text.histogram(name, help, &metrics.network_programming);
-    let name = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
-    text.one(name, Gauge, "The last sync.", metrics.last_sync.get());
-    let name = "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds";
-    text.one(
-        name,
-        Gauge,
-        "The last time a sync was asked for.",
-        metrics.last_queued.get(),
-    );
-    for (kind, changes) in [
-        ("service", &metrics.services),
-        ("endpoint", &metrics.endpoints),
-    ] {
-        let name = format!("kubeproxy_sync_proxy_rules_{kind}_changes_total");
-        text.one(&name, Counter, "Changes seen.", changes.total.get() as f64);
-        let name = format!("kubeproxy_sync_proxy_rules_{kind}_changes_pending");
-        text.one(
-            &name,
-            Gauge,
-            "Changes that no sync has carried out yet.",
-            changes.pending.get(),
-        );
-    }
-    // A gauge by nature and a counter by name; untyped offends neither.
-    let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
-    text.family(
-        name,
-        Untyped,
-        "Services with policy Local that have endpoints, but none here.",
-    );
-    text.sample(
-        name,
-        &[("traffic_policy", "internal")],
-        metrics.no_local_internal.get(),
-    );
-    text.sample(
-        name,
-        &[("traffic_policy", "external")],
-        metrics.no_local_external.get(),
-    );
+    of_families(text, metrics);
+    let prefix = "kubeproxy_sync_proxy_rules_service_changes";
+    let (total, pending) = (metrics.services.total.get(), metrics.services.pending.get());
+    text.one(&format!("{prefix}_total"), Counter, SEEN, total as f64);
+    text.one(&format!("{prefix}_pending"), Gauge, WAITING, pending);
     text.answers(
         "kubeproxy_proxy_healthz_total",
         "Answers of /healthz.",
@@ -172,6 +136,57 @@ fn own_work(text: &mut Text, metrics: &SyncMetrics) {
         &[("state", "failed")],
         metrics.listeners_failed.get(),
     );
+}
+
+/// kube-proxy runs a proxier for each family, with series for each, so queries may ask for one of them. Here one sync
+/// serves both: what it says about itself holds for each family, and what can be told apart is.
+fn of_families(text: &mut Text, metrics: &SyncMetrics) {
+    use Type::{Counter, Gauge, Untyped};
+    let name = "kubeproxy_sync_proxy_rules_duration_seconds";
+    text.family(name, Type::Histogram, "How long a sync took.");
+    let duration = metrics.sync_duration.read();
+    for family in &metrics.families {
+        text.histogram(name, *family, &duration);
+    }
+    let name = "kubeproxy_network_programming_duration_seconds";
+    let help = "From a change of endpoints in the cluster to its effect on this node.";
+    text.family(name, Type::Histogram, help);
+    for family in &metrics.families {
+        let of_family = metrics.per_family.get(*family);
+        text.histogram(name, *family, &of_family.network_programming.read());
+    }
+    let mut each = |name: &str, kind, help, value: &dyn Fn(&OfFamily) -> f64| {
+        let name = format!("kubeproxy_sync_proxy_rules_{name}");
+        text.family(&name, kind, help);
+        for family in &metrics.families {
+            let labels = [("ip_family", family.as_str())];
+            text.sample(&name, &labels, value(metrics.per_family.get(*family)));
+        }
+    };
+    let (last, queued) = (metrics.last_sync.get(), metrics.last_queued.get());
+    each("last_timestamp_seconds", Gauge, "The last sync.", &|_| last);
+    let help = "The last time a sync was asked for.";
+    each("last_queued_timestamp_seconds", Gauge, help, &|_| queued);
+    each("endpoint_changes_total", Counter, SEEN, &|family| {
+        family.endpoints.total.get() as f64
+    });
+    each("endpoint_changes_pending", Gauge, WAITING, &|family| {
+        family.endpoints.pending.get()
+    });
+    // A gauge by nature and a counter by name; untyped offends neither.
+    let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
+    let help = "Services with policy Local that have endpoints, but none here.";
+    text.family(name, Untyped, help);
+    for family in &metrics.families {
+        let of_family = metrics.per_family.get(*family);
+        for (policy, value) in [
+            ("internal", &of_family.no_local_internal),
+            ("external", &of_family.no_local_external),
+        ] {
+            let labels = [("ip_family", family.as_str()), ("traffic_policy", policy)];
+            text.sample(name, &labels, value.get());
+        }
+    }
 }
 
 fn requests(text: &mut Text, requests: &[RestRequests]) {
@@ -448,20 +463,18 @@ impl Text {
         self.sample(name, &[("code", "503")], answers.bad.get() as f64);
     }
 
-    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        self.family(name, Type::Histogram, help);
-        let observed = histogram.read();
-        let mut so_far = 0;
-        let bucket = |text: &mut Self, bound: &str, count: u64| {
-            text.row(name, "_bucket", [("le", bound)].into_iter(), count as f64);
+    fn histogram(&mut self, name: &str, family: IpFamily, reading: &Reading) {
+        let family = ("ip_family", family.as_str());
+        let mut bucket = |bound: &str, count: u64| {
+            let labels = [family, ("le", bound)].into_iter();
+            self.row(name, "_bucket", labels, count as f64);
         };
-        for (bound, count) in &observed.buckets {
-            so_far += count;
-            bucket(self, &bound.to_string(), so_far);
+        for (bound, count) in &reading.buckets {
+            bucket(&bound.to_string(), *count);
         }
-        bucket(self, "+Inf", observed.count);
-        self.row(name, "_sum", std::iter::empty(), observed.sum);
-        self.row(name, "_count", std::iter::empty(), observed.count as f64);
+        bucket("+Inf", reading.count);
+        self.row(name, "_sum", [family].into_iter(), reading.sum);
+        self.row(name, "_count", [family].into_iter(), reading.count as f64);
     }
 }
 
@@ -472,13 +485,15 @@ mod tests {
     use super::*;
     use crate::types::{NamespacedName, Protocol};
 
-    fn text(ports: usize) -> (String, usize) {
-        let metrics = SyncMetrics::new(SystemTime::UNIX_EPOCH);
+    fn text(ports: usize, families: &[IpFamily]) -> (String, usize) {
+        let metrics = SyncMetrics::new(SystemTime::UNIX_EPOCH, families.to_vec());
         metrics.synced(
             Duration::from_millis(3),
             SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
         );
-        metrics.network_programming(Duration::from_secs(500));
+        metrics.network_programming(IpFamily::V6, Duration::from_secs(500));
+        metrics.endpoint_changes(IpFamily::V4, 7);
+        metrics.no_local_endpoints(IpFamily::V6, 1, 2);
         let sources = Sources {
             service_ports: Box::new(move || {
                 let port = |i| ServicePortName {
@@ -518,18 +533,32 @@ mod tests {
 
     #[test]
     fn lines() {
-        let (text, _) = text(1);
+        let (text, _) = text(1, &IpFamily::ALL);
         let expect = [
             "# TYPE kubeproxy_sync_proxy_rules_duration_seconds histogram",
-            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.002"} 0"#,
-            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.004"} 1"#,
-            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="+Inf"} 1"#,
-            "kubeproxy_sync_proxy_rules_duration_seconds_sum 0.003",
-            "kubeproxy_sync_proxy_rules_last_timestamp_seconds 1.5",
-            r#"kubeproxy_network_programming_duration_seconds_bucket{le="0"} 0"#,
-            r#"kubeproxy_network_programming_duration_seconds_bucket{le="0.25"} 0"#,
-            r#"kubeproxy_network_programming_duration_seconds_bucket{le="300"} 0"#,
-            r#"kubeproxy_network_programming_duration_seconds_bucket{le="+Inf"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family="IPv4",le="0.002"} 0"#,
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family="IPv4",le="0.004"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family="IPv4",le="+Inf"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family="IPv6",le="0.004"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_sum{ip_family="IPv4"} 0.003"#,
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv6"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 1.5"#,
+            r#"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"} 1.5"#,
+            r#"kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv6"} 0"#,
+            "kubeproxy_sync_proxy_rules_service_changes_total 0",
+            "kubeproxy_sync_proxy_rules_service_changes_pending 0",
+            r#"kubeproxy_sync_proxy_rules_endpoint_changes_total{ip_family="IPv4"} 7"#,
+            r#"kubeproxy_sync_proxy_rules_endpoint_changes_total{ip_family="IPv6"} 0"#,
+            r#"kubeproxy_sync_proxy_rules_endpoint_changes_pending{ip_family="IPv4"} 7"#,
+            r#"kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="external"} 0"#,
+            r#"kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv6",traffic_policy="internal"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv6",traffic_policy="external"} 2"#,
+            r#"kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv6",le="0"} 0"#,
+            r#"kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv6",le="0.25"} 0"#,
+            r#"kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv6",le="300"} 0"#,
+            r#"kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv6",le="+Inf"} 1"#,
+            r#"kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv4",le="+Inf"} 0"#,
+            r#"kubeproxy_proxy_healthz_total{code="200"} 0"#,
             r#"rest_client_requests_total{code="200",method="GET",host="10.0.0.1:6443"} 3"#,
             "process_start_time_seconds 0",
             "portico_service_ports_not_shown 0",
@@ -544,8 +573,15 @@ mod tests {
     }
 
     #[test]
+    fn a_family_that_the_machine_does_not_know_has_no_series() {
+        let (text, _) = text(0, &[IpFamily::V4]);
+        assert!(text.contains("ip_family=\"IPv4\""), "{text}");
+        assert!(!text.contains("IPv6"), "{text}");
+    }
+
+    #[test]
     fn series_and_pieces_are_bounded() {
-        let (text, largest) = text(MOST_SERVICE_PORTS + 5);
+        let (text, largest) = text(MOST_SERVICE_PORTS + 5, &IpFamily::ALL);
         let shown = text
             .lines()
             .filter(|line| line.starts_with("portico_service_connections_total{"))

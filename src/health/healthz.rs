@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::types::{IpFamily, NamespacedName};
+use crate::types::{IpFamily, NamespacedName, PerFamily};
 
 /// One moment, on the clock that measures and on the one that people read.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ impl Now {
 #[derive(Debug)]
 pub struct ProxyHealth {
     timeout: Duration,
-    families: [Family; 2],
+    families: PerFamily<Family>,
     node_eligible: bool,
 }
 
@@ -73,12 +73,13 @@ impl ProxyHealth {
 
     /// There is something to sync for this family.
     pub fn queued_update(&mut self, family: IpFamily, now: Now) {
-        self.family(family).queued.get_or_insert(now.instant);
+        let family = self.families.get_mut(family);
+        family.queued.get_or_insert(now.instant);
     }
 
     /// A sync for this family has succeeded.
     pub fn updated(&mut self, family: IpFamily, now: Now) {
-        *self.family(family) = Family {
+        *self.families.get_mut(family) = Family {
             queued: None,
             updated: Some(now.wall),
         };
@@ -164,16 +165,8 @@ impl ProxyHealth {
 
     /// The families that have been synced, with the time of the last sync.
     fn counted(&self) -> impl Iterator<Item = (IpFamily, &Family, SystemTime)> {
-        let families = IpFamily::ALL.into_iter().zip(&self.families);
+        let families = self.families.iter();
         families.filter_map(|(name, family)| Some((name, family, family.updated?)))
-    }
-
-    fn family(&mut self, family: IpFamily) -> &mut Family {
-        let [v4, v6] = &mut self.families;
-        match family {
-            IpFamily::V4 => v4,
-            IpFamily::V6 => v6,
-        }
     }
 }
 

@@ -1,22 +1,22 @@
 //! What the sync thread counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::types::counters::Counter;
+use crate::types::{IpFamily, PerFamily};
 
 /// kube-proxy's numbers about its own work, and a few of ours. Everything may be written and read at any time.
 #[derive(Debug)]
 pub struct SyncMetrics {
+    /// The families that have series; the numbers about syncs are the same in each, as one sync is about both.
+    pub(super) families: Vec<IpFamily>,
     pub(super) sync_duration: Histogram,
-    pub(super) network_programming: Histogram,
     pub(super) last_sync: Value,
     pub(super) last_queued: Value,
     pub(super) services: Changes,
-    pub(super) endpoints: Changes,
-    pub(super) no_local_internal: Value,
-    pub(super) no_local_external: Value,
+    pub(super) per_family: PerFamily<OfFamily>,
     pub(super) listeners_open: Value,
     pub(super) listeners_failed: Value,
     pub(super) healthz: Answers,
@@ -24,6 +24,15 @@ pub struct SyncMetrics {
     /// Answers of the metrics server's own /healthz, for /metrics/slis.
     pub(super) pings: Pings,
     pub(super) started: SystemTime,
+}
+
+/// What each family has numbers of its own for.
+#[derive(Debug)]
+pub(super) struct OfFamily {
+    pub(super) network_programming: Histogram,
+    pub(super) endpoints: Changes,
+    pub(super) no_local_internal: Value,
+    pub(super) no_local_external: Value,
 }
 
 /// Changes of one kind of objects.
@@ -59,17 +68,20 @@ pub(super) struct Answers {
 }
 
 impl SyncMetrics {
-    /// All zero. `started` is when the process was.
-    pub fn new(started: SystemTime) -> Self {
+    /// All zero. `started` is when the process was, `families` are those that this machine knows.
+    pub fn new(started: SystemTime, families: Vec<IpFamily>) -> Self {
         Self {
-            sync_duration: Histogram::new((0..15).map(|power| 0.001 * f64::from(1 << power))),
-            network_programming: Histogram::new(network_programming_buckets()),
+            families,
+            sync_duration: Histogram::new(&SYNC_BOUNDS),
             last_sync: Value::default(),
             last_queued: Value::default(),
             services: Changes::default(),
-            endpoints: Changes::default(),
-            no_local_internal: Value::default(),
-            no_local_external: Value::default(),
+            per_family: PerFamily::new(|_| OfFamily {
+                network_programming: Histogram::new(&NETWORK_PROGRAMMING_BOUNDS),
+                endpoints: Changes::default(),
+                no_local_internal: Value::default(),
+                no_local_external: Value::default(),
+            }),
             listeners_open: Value::default(),
             listeners_failed: Value::default(),
             healthz: Answers::default(),
@@ -86,9 +98,10 @@ impl SyncMetrics {
     }
 
     /// Endpoints of this many Services changed; a sync will be needed.
-    pub fn endpoint_changes(&self, count: usize) {
-        self.endpoints.total.add(count as u64);
-        self.endpoints.pending.add(count as f64);
+    pub fn endpoint_changes(&self, family: IpFamily, count: usize) {
+        let endpoints = &self.per_family.get(family).endpoints;
+        endpoints.total.add(count as u64);
+        endpoints.pending.add(count as f64);
     }
 
     /// A sync was asked for.
@@ -101,18 +114,22 @@ impl SyncMetrics {
         self.sync_duration.observe(took.as_secs_f64());
         self.last_sync.set(seconds_since_epoch(now));
         self.services.pending.set(0.0);
-        self.endpoints.pending.set(0.0);
+        for (_, of_family) in self.per_family.iter() {
+            of_family.endpoints.pending.set(0.0);
+        }
     }
 
     /// From the annotation on an EndpointSlice to the end of the sync that carried it out.
-    pub fn network_programming(&self, took: Duration) {
-        self.network_programming.observe(took.as_secs_f64());
+    pub fn network_programming(&self, family: IpFamily, took: Duration) {
+        let of_family = self.per_family.get(family);
+        of_family.network_programming.observe(took.as_secs_f64());
     }
 
     /// Services with policy Local that have endpoints, but none here.
-    pub fn no_local_endpoints(&self, internal: usize, external: usize) {
-        self.no_local_internal.set(internal as f64);
-        self.no_local_external.set(external as f64);
+    pub fn no_local_endpoints(&self, family: IpFamily, internal: usize, external: usize) {
+        let of_family = self.per_family.get(family);
+        of_family.no_local_internal.set(internal as f64);
+        of_family.no_local_external.set(external as f64);
     }
 
     /// Listeners that are open, and those that could not be opened.
@@ -133,13 +150,34 @@ pub(super) fn seconds_since_epoch(time: SystemTime) -> f64 {
         .map_or(0.0, |since| since.as_secs_f64())
 }
 
+/// 0.001, and then twice as much each time.
+const SYNC_BOUNDS: [f64; 15] = {
+    let mut bounds = [0.001; 15];
+    let mut i = 1;
+    while i < bounds.len() {
+        bounds[i] = 2.0 * bounds[i - 1];
+        i += 1;
+    }
+    bounds
+};
+
 /// 0, 0.25, 0.5, 1 to 59 in steps of 1, 60 to 115 in steps of 5, 120 to 300 in steps of 30.
-fn network_programming_buckets() -> impl Iterator<Item = f64> {
-    let steps = (1..60)
-        .chain((60..120).step_by(5))
-        .chain((120..=300).step_by(30));
-    [0.0, 0.25, 0.5].into_iter().chain(steps.map(f64::from))
-}
+const NETWORK_PROGRAMMING_BOUNDS: [f64; 81] = {
+    let mut bounds = [0.0; 81];
+    let mut i = 1;
+    while i < bounds.len() {
+        let step = match i {
+            1 | 2 => 0.25,
+            3 => 0.5,
+            4..=62 => 1.0,
+            63..=74 => 5.0,
+            _ => 30.0,
+        };
+        bounds[i] = bounds[i - 1] + step;
+        i += 1;
+    }
+    bounds
+};
 
 /// A number that may be set.
 #[derive(Debug, Default)]
@@ -162,43 +200,67 @@ impl Value {
 
 /// Observations in buckets, each with its upper bound.
 #[derive(Debug)]
-pub(super) struct Histogram(Mutex<Observed>);
+pub(super) struct Histogram {
+    bounds: &'static [f64],
+    observed: Mutex<Observed>,
+}
 
-#[derive(Clone, Debug, Default)]
-pub(super) struct Observed {
-    /// Bound and count, not cumulative; what is above the last bound is in `count` alone.
+#[derive(Debug, Default)]
+struct Observed {
+    /// By bound, not cumulative; what is above the last bound is in `count` alone.
+    buckets: Box<[u64]>,
+    count: u64,
+    sum: f64,
+}
+
+/// A histogram as it is shown.
+#[derive(Debug, PartialEq)]
+pub(super) struct Reading {
+    /// Upper bound, and how many were no more than it.
     pub(super) buckets: Vec<(f64, u64)>,
     pub(super) count: u64,
     pub(super) sum: f64,
 }
 
 impl Histogram {
-    fn new(bounds: impl Iterator<Item = f64>) -> Self {
-        let buckets = bounds.map(|bound| (bound, 0)).collect();
-        Self(Mutex::new(Observed {
-            buckets,
+    fn new(bounds: &'static [f64]) -> Self {
+        let observed = Observed {
+            buckets: bounds.iter().map(|_| 0).collect(),
             ..Observed::default()
-        }))
+        };
+        Self {
+            bounds,
+            observed: Mutex::new(observed),
+        }
     }
 
     fn observe(&self, value: f64) {
-        let mut observed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = observed
-            .buckets
-            .iter_mut()
-            .find(|(bound, _)| value <= *bound);
-        if let Some((_, count)) = bucket {
+        let mut observed = self.lock();
+        let mut buckets = self.bounds.iter().zip(&mut observed.buckets);
+        if let Some((_, count)) = buckets.find(|(bound, _)| value <= **bound) {
             *count += 1;
         }
         observed.count += 1;
         observed.sum += value;
     }
 
-    pub(super) fn read(&self) -> Observed {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub(super) fn read(&self) -> Reading {
+        let observed = self.lock();
+        let mut so_far = 0;
+        let buckets = self.bounds.iter().zip(&observed.buckets);
+        let cumulative = buckets.map(|(bound, count)| {
+            so_far += count;
+            (*bound, so_far)
+        });
+        Reading {
+            buckets: cumulative.collect(),
+            count: observed.count,
+            sum: observed.sum,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Observed> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -208,34 +270,31 @@ mod tests {
 
     #[test]
     fn buckets_are_kube_proxys() {
-        let metrics = SyncMetrics::new(SystemTime::UNIX_EPOCH);
-        let bounds = |histogram: &Histogram| -> Vec<f64> {
-            histogram
-                .read()
-                .buckets
-                .iter()
-                .map(|(bound, _)| *bound)
-                .collect()
-        };
-        let sync = bounds(&metrics.sync_duration);
-        assert_eq!(
-            (sync.len(), sync.first(), sync.last()),
-            (15, Some(&0.001), Some(&16.384))
-        );
-        let programming = bounds(&metrics.network_programming);
-        assert_eq!(programming.len(), 3 + 59 + 12 + 7);
-        assert!(programming.windows(2).all(|pair| pair[0] < pair[1]));
-        assert_eq!(programming.last(), Some(&300.0));
+        let metrics = SyncMetrics::new(SystemTime::UNIX_EPOCH, Vec::new());
+        let sync = metrics.sync_duration.bounds;
+        let doubling = (0..15).map(|power| 0.001 * f64::from(1 << power));
+        assert_eq!(sync, doubling.collect::<Vec<_>>());
+        for family in IpFamily::ALL {
+            let bounds = metrics.per_family.get(family).network_programming.bounds;
+            let steps = (1..60)
+                .chain((60..120).step_by(5))
+                .chain((120..=300).step_by(30));
+            let expect = [0.0, 0.25, 0.5].into_iter().chain(steps.map(f64::from));
+            assert_eq!(bounds, expect.collect::<Vec<_>>());
+        }
     }
 
     #[test]
     fn observations_fall_into_their_bucket() {
-        let histogram = Histogram::new([1.0, 2.0].into_iter());
+        let histogram = Histogram::new(&[1.0, 2.0]);
         for value in [0.5, 1.0, 1.5, 9.0] {
             histogram.observe(value);
         }
-        let observed = histogram.read();
-        assert_eq!(observed.buckets, [(1.0, 2), (2.0, 1)]);
-        assert_eq!((observed.count, observed.sum), (4, 12.0));
+        let expect = Reading {
+            buckets: vec![(1.0, 2), (2.0, 3)],
+            count: 4,
+            sum: 12.0,
+        };
+        assert_eq!(histogram.read(), expect);
     }
 }

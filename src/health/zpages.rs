@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_generic_healthz_is_apimachinerys() {
-        let metrics = SyncMetrics::new(SystemTime::UNIX_EPOCH);
+        let metrics = SyncMetrics::new(SystemTime::UNIX_EPOCH, Vec::new());
         let passed = "healthz check passed\n";
         for (query, expect, counted) in [
             ("", "ok".to_owned(), 1),

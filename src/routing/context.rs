@@ -8,30 +8,7 @@ use ipnet::IpNet;
 use super::categorize::Place;
 use super::nodeport_addresses::loopback_nets;
 use super::{DetectLocal, Inputs, NodePortIps, Settings, VirtualIps};
-use crate::types::IpFamily;
-
-/// One value for each family.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PerFamily<T> {
-    v4: T,
-    v6: T,
-}
-
-impl<T> PerFamily<T> {
-    fn new(mut make: impl FnMut(IpFamily) -> T) -> Self {
-        Self {
-            v4: make(IpFamily::V4),
-            v6: make(IpFamily::V6),
-        }
-    }
-
-    pub(super) fn get(&self, family: IpFamily) -> &T {
-        match family {
-            IpFamily::V4 => &self.v4,
-            IpFamily::V6 => &self.v6,
-        }
-    }
-}
+use crate::types::{IpFamily, PerFamily};
 
 /// Derived from settings and inputs; if it changes, every Service may mean something else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,7 +130,7 @@ fn node_ports(
     node_ips: &PerFamily<Option<IpAddr>>,
     family: IpFamily,
 ) -> NodePortIps {
-    let primary: Vec<IpAddr> = [node_ips.v4, node_ips.v6].into_iter().flatten().collect();
+    let primary: Vec<IpAddr> = node_ips.iter().filter_map(|(_, ip)| *ip).collect();
     let mut matching = settings
         .nodeport_addresses
         .resolve(family, host_addresses, &primary);

@@ -10,11 +10,11 @@ use super::collect::{Refusal, collect, count_local_ready};
 use super::context::Context;
 use super::policy::{Policies, is_external_local};
 use super::{
-    Balancer, BindKey, Capture, Frontend, FrontendKind, HealthCheck, Route, Scope, Settings,
-    SourcePolicy, Target, VirtualIps,
+    Balancer, BindKey, Capture, Frontend, FrontendKind, HealthCheck, NoLocalEndpoints, Route,
+    Scope, Settings, SourcePolicy, Target, VirtualIps,
 };
 use crate::types::{
-    IpFamily, Protocol, Service, ServicePort, ServicePortName, ServiceType, Slices,
+    IpFamily, PerFamily, Protocol, Service, ServicePort, ServicePortName, ServiceType, Slices,
 };
 
 /// At most so many problems of one Service are named; a broken object can have thousands.
@@ -177,13 +177,16 @@ impl Entry {
         entry
     }
 
-    /// How many ports want an endpoint on this node in vain, by policy: internal, external.
-    pub(super) fn no_local_endpoints(&self) -> (usize, usize) {
-        let lacking = |pick: fn((bool, bool)) -> bool| {
-            let ports = self.ports.iter();
-            ports.filter(|port| pick(port.lacks_local())).count()
-        };
-        (lacking(|both| both.0), lacking(|both| both.1))
+    /// How many ports want an endpoint on this node in vain.
+    pub(super) fn no_local_endpoints(&self) -> PerFamily<NoLocalEndpoints> {
+        let mut lacking = PerFamily::<NoLocalEndpoints>::default();
+        for port in &self.ports {
+            let (internal, external) = port.lacks_local();
+            let lacking = lacking.get_mut(port.route.family);
+            lacking.internal += usize::from(internal);
+            lacking.external += usize::from(external);
+        }
+        lacking
     }
 
     /// The same port of the same family; `at` is where it probably stands.

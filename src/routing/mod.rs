@@ -27,4 +27,4 @@ pub use endpoint_list::EndpointList;
 pub use explain::{ExplainRequest, Flow, OutputFormat, Query};
 pub use frontend::{Frontend, FrontendKind, Route, SourcePolicy, Target};
 pub use nodeport_addresses::{InvalidNodePortAddress, NodePortAddresses, NodePortIps};
-pub use table::Table;
+pub use table::{NoLocalEndpoints, Table};

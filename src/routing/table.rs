@@ -8,7 +8,17 @@ use super::entry::Entry;
 use super::index::{Index, Journal};
 use super::nodeport_addresses::NodePortIps;
 use super::{BindKey, Capture, Delta, Frontend, Inputs, Problem, Route, Settings};
-use crate::types::{IpFamily, NamespacedName};
+use crate::types::{IpFamily, NamespacedName, PerFamily};
+
+/// ServicePorts of one family with policy Local and without an endpoint on this node, though there are some elsewhere
+/// (kube-proxy's `sync_proxy_rules_no_local_endpoints_total`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoLocalEndpoints {
+    /// By their internalTrafficPolicy.
+    pub internal: usize,
+    /// By their externalTrafficPolicy.
+    pub external: usize,
+}
 
 /// The whole routing state: what every address and port leads to.
 #[derive(Debug)]
@@ -17,8 +27,8 @@ pub struct Table {
     pub(super) context: Context,
     pub(super) entries: HashMap<NamespacedName, Entry>,
     pub(super) index: Index,
-    /// Sums over all entries: internal, external.
-    no_local_endpoints: (usize, usize),
+    /// Sums over all entries.
+    no_local_endpoints: PerFamily<NoLocalEndpoints>,
     /// What is wrong that no Service here carries, each as `KIND name: what`; for explain alone.
     pub(super) complaints: Vec<Box<str>>,
 }
@@ -31,7 +41,7 @@ impl Table {
             context: Context::default(),
             entries: HashMap::new(),
             index: Index::default(),
-            no_local_endpoints: (0, 0),
+            no_local_endpoints: PerFamily::default(),
             complaints: Vec::new(),
         }
     }
@@ -109,10 +119,13 @@ impl Table {
         let lacking =
             |entry: Option<&Entry>| entry.map(Entry::no_local_endpoints).unwrap_or_default();
         let (before, after) = (lacking(old.as_ref()), lacking(new.as_ref()));
-        self.no_local_endpoints.0 += after.0;
-        self.no_local_endpoints.0 -= before.0;
-        self.no_local_endpoints.1 += after.1;
-        self.no_local_endpoints.1 -= before.1;
+        for (family, after) in after.iter() {
+            let (sum, before) = (self.no_local_endpoints.get_mut(family), before.get(family));
+            sum.internal += after.internal;
+            sum.internal -= before.internal;
+            sum.external += after.external;
+            sum.external -= before.external;
+        }
         if let Some(new) = new {
             self.entries.insert(name.clone(), new);
         }
@@ -136,9 +149,8 @@ impl Table {
             .map(|port| &port.route)
     }
 
-    /// How many ServicePorts, each family by itself, have policy Local and endpoints, but none on this node: by their
-    /// internal and by their external policy (kube-proxy's `sync_proxy_rules_no_local_endpoints_total`).
-    pub fn no_local_endpoints(&self) -> (usize, usize) {
+    /// How many ServicePorts have policy Local and endpoints, but none on this node.
+    pub fn no_local_endpoints(&self) -> PerFamily<NoLocalEndpoints> {
         self.no_local_endpoints
     }
 

@@ -21,6 +21,13 @@ pub struct EndpointSlice {
     pub problems: Box<[Box<str>]>,
 }
 
+impl EndpointSlice {
+    /// Whether it is about this family.
+    pub fn is_of(&self, family: IpFamily) -> bool {
+        self.subsets.iter().any(|subset| subset.family == family)
+    }
+}
+
 impl Object for EndpointSlice {
     const KIND: &'static str = "EndpointSlice";
 

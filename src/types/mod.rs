@@ -18,7 +18,7 @@ pub use cow_map::CowMap;
 pub use endpoints::{Conditions, Endpoint, EndpointPort, EndpointSlice, Hints, Subset};
 pub use name::{NamespacedName, ServicePortName};
 pub use node::{Node, ServiceCidr};
-pub use protocol::{IpFamily, Protocol};
+pub use protocol::{IpFamily, PerFamily, Protocol};
 pub use service::{Service, ServicePort, ServiceType, TrafficPolicy};
 pub use snapshot::{Broadcast, Slices, Snapshot};
 pub use update::{Object, Relist, Update};

@@ -79,6 +79,44 @@ impl IpFamily {
     }
 }
 
+/// One value for each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerFamily<T> {
+    v4: T,
+    v6: T,
+}
+
+impl<T> PerFamily<T> {
+    /// What `make` gives for each.
+    pub fn new(mut make: impl FnMut(IpFamily) -> T) -> Self {
+        Self {
+            v4: make(IpFamily::V4),
+            v6: make(IpFamily::V6),
+        }
+    }
+
+    /// That of this family.
+    pub fn get(&self, family: IpFamily) -> &T {
+        match family {
+            IpFamily::V4 => &self.v4,
+            IpFamily::V6 => &self.v6,
+        }
+    }
+
+    /// That of this family, to be changed.
+    pub fn get_mut(&mut self, family: IpFamily) -> &mut T {
+        match family {
+            IpFamily::V4 => &mut self.v4,
+            IpFamily::V6 => &mut self.v6,
+        }
+    }
+
+    /// Both, IPv4 first.
+    pub fn iter(&self) -> impl Iterator<Item = (IpFamily, &T)> {
+        [(IpFamily::V4, &self.v4), (IpFamily::V6, &self.v6)].into_iter()
+    }
+}
+
 impl fmt::Display for IpFamily {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

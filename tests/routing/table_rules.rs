@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use portico::routing::{
-    BindKey, Capture, Delta, DetectLocal, Flow, FrontendKind, HealthCheck, NodePortAddresses,
-    Scope, Settings, Table, Verdict, VirtualIps,
+    BindKey, Capture, Delta, DetectLocal, Flow, FrontendKind, HealthCheck, NoLocalEndpoints,
+    NodePortAddresses, Scope, Settings, Table, Verdict, VirtualIps,
 };
 use portico::types::{
-    Conditions, IpFamily, NamespacedName, Protocol, Service, ServiceType, TrafficPolicy,
+    Conditions, IpFamily, NamespacedName, PerFamily, Protocol, Service, ServiceType, TrafficPolicy,
 };
 
 use super::world::*;
@@ -479,7 +479,10 @@ fn ports_that_want_a_local_endpoint_in_vain_are_counted_by_policy() {
         )];
         world.set_slices(&name(service), slices);
         world.feed(|inputs| table.update(inputs, [name(service)].iter()));
-        table.no_local_endpoints()
+        let lacking = table.no_local_endpoints();
+        assert_eq!(*lacking.get(IpFamily::V6), NoLocalEndpoints::default());
+        let lacking = lacking.get(IpFamily::V4);
+        (lacking.internal, lacking.external)
     };
     for service in ["ns/web", "ns/inside", "ns/anywhere"] {
         assert_eq!(placed(service, None), (0, 0), "no endpoint anywhere");
@@ -492,7 +495,7 @@ fn ports_that_want_a_local_endpoint_in_vain_are_counted_by_policy() {
     assert_eq!(placed("ns/web", Some("n2")), (1, 1));
     world.services.clear();
     world.feed(|inputs| table.rebuild(inputs));
-    assert_eq!(table.no_local_endpoints(), (0, 0));
+    assert_eq!(table.no_local_endpoints(), PerFamily::default());
 }
 
 #[test]
