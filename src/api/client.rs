@@ -14,6 +14,7 @@ use ureq::{Agent, Body, BodyReader};
 use super::Access;
 use super::error::Error;
 use super::tls::{TlsFiles, TokenCache};
+use crate::types::one_line;
 use crate::wire::Status;
 
 /// As kube-proxy's: dialling, and TLS on top of it.
@@ -33,6 +34,8 @@ const RETRIES: u32 = 10;
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// A Status object is small; an error page of some proxy in between may not be.
 const MAX_ERROR_BODY: u64 = 64 * 1024;
+/// How much of such a page is shown.
+const LONGEST_PAGE: usize = 200;
 
 /// The body of a response, read as it arrives.
 pub type Reader = BodyReader<'static>;
@@ -245,7 +248,7 @@ fn refusal(response: Response<Body>) -> Error {
     let body = String::from_utf8_lossy(&body);
     let status = Status::parse(&body).unwrap_or_else(|| Status {
         code,
-        message: body.trim().chars().take(200).collect(),
+        message: beginning(&body),
         ..Status::default()
     });
     Error::Status {
@@ -253,6 +256,12 @@ fn refusal(response: Response<Body>) -> Error {
         status: Box::new(status),
         retry_after: seconds.map(Duration::from_secs),
     }
+}
+
+/// What some proxy in between says is a page of many lines, mostly: its beginning, on one line.
+fn beginning(page: &str) -> String {
+    let words = page.split_whitespace().take(LONGEST_PAGE);
+    one_line(&words.collect::<Vec<_>>().join(" "), LONGEST_PAGE).into_owned()
 }
 
 /// How long to wait before asking the very same again. A version from the future is left to the reflector: a server that

@@ -11,12 +11,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::api::{Access, Client};
-use crate::types::NamespacedName;
+use crate::types::{NamespacedName, one_line};
 
 /// Events that may wait for the apiserver. More are dropped: they are a courtesy, the log has it all.
 const BACKLOG: usize = 64;
 /// What dashboards and filters know.
 const CONTROLLER: &str = "kube-proxy";
+/// The API refuses an Event whose note has more than 1024 bytes; what is cut off says so in the rest.
+const LONGEST_NOTE: usize = 1000;
 /// What was being done when something about the Node itself is reported.
 const START: &str = "StartKubeProxy";
 
@@ -177,7 +179,8 @@ fn describe(occasion: &Occasion, node: &str, now: OffsetDateTime) -> (String, Va
         "eventTime": micro_time(now),
         "reportingController": CONTROLLER,
         "reportingInstance": format!("{CONTROLLER}-{node}"),
-        "action": action, "reason": reason, "regarding": regarding, "note": note, "type": kind,
+        "action": action, "reason": reason, "regarding": regarding, "type": kind,
+        "note": one_line(&note, LONGEST_NOTE),
     });
     (
         format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"),

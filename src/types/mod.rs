@@ -11,6 +11,7 @@ mod node;
 mod protocol;
 mod service;
 mod snapshot;
+mod text;
 mod update;
 
 pub use binding::{BindKey, Capture, Scope};
@@ -21,4 +22,5 @@ pub use node::{Node, ServiceCidr};
 pub use protocol::{IpFamily, PerFamily, Protocol};
 pub use service::{Service, ServicePort, ServiceType, TrafficPolicy};
 pub use snapshot::{Broadcast, Slices, Snapshot};
+pub use text::one_line;
 pub use update::{Object, Relist, Update};

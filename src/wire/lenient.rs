@@ -8,6 +8,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 
+use super::meta::LONGEST_PROBLEM;
+use crate::types::one_line;
+
 /// A field as it came. With `#[serde(default)]` on the struct, a missing one is `Absent`, as is a null.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) enum Field<T> {
@@ -71,7 +74,8 @@ impl Problems {
 
     pub fn add(&mut self, problem: fmt::Arguments<'_>) {
         if self.list.len() < Self::MAX {
-            self.list.push(problem.to_string().into());
+            let problem = problem.to_string();
+            self.list.push(one_line(&problem, LONGEST_PROBLEM).into());
         } else {
             self.more += 1;
         }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::Kind;
 use super::lenient::{Field, Nested, Problems, Struct, Text};
-use crate::types::NamespacedName;
+use crate::types::{NamespacedName, one_line};
 
 /// One decoded object of a list or an event.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub struct ItemError {
 impl ItemError {
     pub(super) fn new(problem: impl fmt::Display) -> Self {
         Self {
-            problem: problem.to_string().into(),
+            problem: one_line(&problem.to_string(), LONGEST_PROBLEM).into(),
         }
     }
 }
@@ -42,6 +42,9 @@ impl fmt::Display for ItemError {
 }
 
 impl std::error::Error for ItemError {}
+
+/// What is wrong is kept for as long as it is; the value that is wrong can be of any length.
+pub(super) const LONGEST_PROBLEM: usize = 300;
 
 /// `metadata`. Most of it (managedFields above all) is skipped unread.
 #[derive(Debug, Default, Deserialize)]
@@ -174,7 +177,8 @@ impl<'a> Identity<'a> {
             Scope::Namespace => namespace.unwrap_or("default"),
             Scope::Cluster => "",
         };
-        if name.contains('/') || namespace.contains('/') {
+        let is_no_name = |name: &str| name.contains(|c: char| c == '/' || c.is_control());
+        if is_no_name(&name) || is_no_name(namespace) {
             return Err(ItemError::new(format_args!(
                 "metadata.name: {namespace}/{name} is no name"
             )));

@@ -8,6 +8,10 @@ use serde::Deserialize;
 
 use super::lenient::{Field, List, Nested, Struct, Text};
 use super::meta::parse;
+use crate::types::one_line;
+
+/// How much of a message is shown; the longest that apiservers are known for has 400 bytes.
+const LONGEST: usize = 600;
 
 /// A refusal, as the body of a response or as an ERROR event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,8 +105,7 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.message.as_str(), self.reason.as_str()) {
             ("", "") => write!(f, "code {}", self.code),
-            ("", reason) => f.write_str(reason),
-            (message, _) => f.write_str(message),
+            ("", text) | (text, _) => f.write_str(&one_line(text, LONGEST)),
         }
     }
 }

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::lenient::{Field, Nested, Struct, Text};
 use super::meta::parse;
 use super::{Decode, Interner, Item, ItemError, Kind, Status};
+use crate::types::one_line;
 
 /// Enough to keep system calls few; small, since each of four reflectors has one for as long as the process lives.
 const BUFFER: usize = 8 * 1024;
@@ -236,11 +237,14 @@ fn event<T: Decode>(name: &str, text: &str, kind: Kind, interner: &mut Interner)
         "BOOKMARK" => return bookmark(text),
         "ERROR" => {
             return Event::Error(Status::parse(text).unwrap_or_else(|| Status {
-                message: format!("an error event without a Status: {text:.200}"),
+                message: format!("an error event without a Status: {}", one_line(text, 200)),
                 ..Status::default()
             }));
         }
-        other => return Event::Skipped(format!("an event of unknown type {other:.80}")),
+        other => {
+            let other = one_line(other, 80);
+            return Event::Skipped(format!("an event of unknown type {other}"));
+        }
     };
     match T::decode(kind, text, interner) {
         Ok(item) => changed(item),

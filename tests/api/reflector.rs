@@ -1,6 +1,9 @@
 //! The rules of the list-and-watch protocol over real sockets, against an apiserver that misbehaves on demand.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
@@ -618,4 +621,63 @@ fn objects_are_written() {
         requests[1].headers["content-type"],
         "application/merge-patch+json"
     );
+}
+
+/// Answers one request with this page, as a proxy between the apiserver and us would.
+fn page(status: &str, page: &str) -> (String, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let length = page.len();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n\r\n{page}"
+    );
+    let thread = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut request = Vec::new();
+        let mut room = [0; 1024];
+        while !request.ends_with(b"\r\n\r\n{}") {
+            let n = stream.read(&mut room).expect("a request");
+            assert_ne!(n, 0, "the client has gone");
+            request.extend_from_slice(&room[..n]);
+        }
+        stream
+            .write_all(answer.as_bytes())
+            .expect("a client that reads");
+    });
+    (url, thread)
+}
+
+#[test]
+fn a_page_of_somebody_else_is_one_line() {
+    let html = format!(
+        "<!DOCTYPE HTML>\n<html>\r\n  <title>404\x1b[31m \u{202e}</title>\n<p>{}</html>",
+        "x".repeat(100_000)
+    );
+    let start = r"the apiserver answered 404: <!DOCTYPE HTML> <html> <title>404\u{1b}[31m \u{202e}</title> <p>xxxx";
+    let status =
+        json!({"kind": "Status", "message": format!("a\n{}", "b".repeat(5000))}).to_string();
+    for (code, body, start) in [
+        ("404 Not Found", html.as_str(), start),
+        (
+            "400 Bad",
+            status.as_str(),
+            r"the apiserver answered 400: a\nbbb",
+        ),
+        (
+            "502 Bad Gateway",
+            "",
+            "the apiserver answered 502: code 502",
+        ),
+    ] {
+        let (url, thread) = page(code, body);
+        let mut client = api::Client::new(&access(&url)).expect("a client");
+        let error = client.patch("/api/v1/services", "{}");
+        let error = error.expect_err("no success").to_string();
+        assert!(error.starts_with(start), "{error}");
+        assert!(
+            error.len() < 700 && !error.contains(char::is_control),
+            "{error}"
+        );
+        thread.join().expect("no panic");
+    }
 }
