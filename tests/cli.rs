@@ -150,6 +150,22 @@ fn exit_statuses_and_streams() {
 }
 
 #[test]
+fn checks_exit_status_is_what_its_lines_say() {
+    for portal in ["auto", "netns", "host", "none"] {
+        let found = portico(&["check", "--portal", portal]);
+        let (status, lines, _) = &found;
+        let missing = lines.lines().filter(|line| line.starts_with("missing "));
+        let would_not_work = lines.contains("would not work");
+        let expect = match missing.count() {
+            0 => 0,
+            _ if would_not_work => 1,
+            _ => 3,
+        };
+        assert_eq!(*status, Some(expect), "--portal {portal}: {found:?}");
+    }
+}
+
+#[test]
 fn the_configuration_that_is_written_starts_portico_again() {
     let file = std::env::temp_dir().join(format!("portico-cli-{}.yaml", std::process::id()));
     let path = file.to_str().expect("a plain path");

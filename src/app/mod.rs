@@ -25,9 +25,13 @@ use crate::options::{self, Command, Parsed};
 use crate::portal;
 use error::Error;
 
+/// Exit status of check.
+const SOMETHING_MISSING: u8 = 3;
+
 /// Runs the program with these arguments (without its own name).
 ///
-/// Exit status: 0 for a clean stop or an answer given; 1 when something failed; 2 for a wrong command line.
+/// Exit status: 0 for a clean stop or an answer given; 1 when something failed; 2 for a wrong command line; 3 when check
+/// found that the proxy would start, but that something is missing.
 pub fn run(args: impl IntoIterator<Item = String>) -> ExitCode {
     let parsed = match options::parse(args, |path| fs::read_to_string(path)) {
         Ok(parsed) => parsed,
@@ -57,10 +61,10 @@ fn execute(Parsed { command, warnings }: Parsed) -> Result<ExitCode, Error> {
             warn(&warnings);
             let report = portal::check::check(portal_kind(options.portal));
             print(&report.to_string())?;
-            return Ok(if report.usable {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
+            return Ok(match report.usable {
+                true if report.complete() => ExitCode::SUCCESS,
+                true => ExitCode::from(SOMETHING_MISSING),
+                false => ExitCode::FAILURE,
             });
         }
         Command::Explain(request) => {

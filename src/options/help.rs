@@ -25,7 +25,10 @@ const CHECK: &str = "\
 usage: portico check [flags]
 
 Says, one line each, what this kernel and these privileges allow, which portal would be used, and what to do about
-whatever is missing. Exit status 0 only when that portal can work. Takes the flags that the proxy itself would get.
+whatever is missing. Takes the flags that the proxy itself would get.
+
+Exit status: 0 when nothing is missing; 3 when the portal can work, but a line says that something is missing; 1 when
+the portal cannot work, so that the proxy would not start.
 ";
 
 const EXPLAIN: &str = "\

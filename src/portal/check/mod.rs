@@ -21,6 +21,14 @@ pub struct Check {
     pub usable: bool,
 }
 
+impl Check {
+    /// Nothing is missing.
+    pub fn complete(&self) -> bool {
+        let mut lines = self.lines.iter();
+        self.usable && lines.all(|line| line.verdict != Verdict::Missing)
+    }
+}
+
 /// One thing looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {

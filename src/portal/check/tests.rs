@@ -78,6 +78,7 @@ fn the_first_portal_that_works_is_used() {
 #[test]
 fn what_is_missing_is_said_with_its_remedy() {
     let all_well = report(PortalKind::Auto, &found());
+    assert!(all_well.complete(), "{all_well}");
     let missing = |check: &Check| {
         check
             .lines
@@ -111,6 +112,7 @@ fn what_is_missing_is_said_with_its_remedy() {
         ..found()
     };
     let check = report(PortalKind::Auto, &poor);
+    assert!(check.usable && !check.complete(), "{check}");
     for (verdict, text) in [
         (Verdict::Missing, "needs CAP_SYS_ADMIN to do it: grant it"),
         (Verdict::Missing, "CONFIG_IP_MULTIPLE_TABLES"),
@@ -138,6 +140,7 @@ fn what_is_missing_is_said_with_its_remedy() {
         ..found()
     };
     let check = report(PortalKind::Netns, &blind);
+    assert!(check.complete(), "notes are no failure: {check}");
     for text in [
         "net.ipv4.ip_forward is off",
         "net.ipv6.conf.all.forwarding cannot be seen",
