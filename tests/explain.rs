@@ -1,7 +1,9 @@
 //! `portico explain --manifests`: what a script sees of it.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -625,4 +627,47 @@ fn what_another_program_holds_is_not_promised() {
         (ask(&there)["frontend"] == "externalIP").then_some(())
     });
     assert_eq!(ask(&["ns/web"])["problems"], json!([]));
+}
+
+/// Nothing more comes of a file that is read once: there is nothing to wait for.
+#[test]
+fn files_that_cannot_be_used_are_said_at_once() {
+    let folder = Folder::new();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": pair("web", 1)});
+    let good = folder.write("good.json", &list.to_string());
+    let bad = folder.write("bad.yaml", "kind: [\n");
+    let nowhere = folder.path().join("nowhere.yaml");
+    let explain = |paths: &[&Path]| {
+        let began = Instant::now();
+        let paths = paths
+            .iter()
+            .map(|path| format!("--manifests={}", path.display()));
+        let output = Command::new(env!("CARGO_BIN_EXE_portico"))
+            .args(["explain", "--output=json"])
+            .args(paths)
+            .output()
+            .expect("portico runs");
+        assert!(began.elapsed() < Duration::from_secs(4), "{output:?}");
+        output
+    };
+    for (paths, reason) in [
+        (&[&*bad][..], "bad.yaml: line 2: "),
+        (&[&nowhere], "nowhere.yaml: No such file"),
+        (&[&nowhere, &bad], "nowhere.yaml: No such file"),
+    ] {
+        let output = explain(paths);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(said.contains(reason) && said.lines().count() == 1, "{said}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+    }
+    // What the others say is an answer, and the bad one is named in it.
+    let output = explain(&[&nowhere, &good, &bad]);
+    let all: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(all["services"][0]["service"], "ns/web", "{all}");
+    let problems = all["problems"].to_string();
+    for reason in ["bad.yaml: line 2: ", "nowhere.yaml: No such file"] {
+        assert!(problems.contains(reason), "{problems}");
+    }
 }

@@ -14,7 +14,7 @@ use crate::portal::PortalKind;
 use crate::routing::{ExplainRequest, Perfect, Table, explain};
 use crate::types::IpFamily;
 
-/// Manifests are local files: whatever is not read by then is not there.
+/// Everything is read by then; the merge threads take no time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The answer, as printed.
@@ -48,7 +48,7 @@ fn live(request: &ExplainRequest, options: &Options) -> Result<String, Error> {
 /// not looked at.
 fn offline(request: &ExplainRequest, options: &Options) -> Result<String, Error> {
     let node_name = options.node_name("").unwrap_or_default();
-    let feeds = Feeds::start(options, None, &node_name)?;
+    let feeds = Feeds::read(options)?;
     let mut world = World::new(&feeds, &node_name, Vec::new());
     receive(&mut world)?;
     let mut addresses = world
@@ -80,9 +80,7 @@ fn receive(world: &mut World) -> Result<(), Error> {
             select.recv(signal);
         }
         if select.ready_deadline(deadline).is_err() {
-            return Err(Error::Missing(
-                "the manifests cannot be read: see the log".into(),
-            ));
+            return Err(Error::Missing("the manifests were not taken in".into()));
         }
         world.collect(&mut Changes::default());
     }

@@ -41,6 +41,35 @@ impl Feeds {
             .iter()
             .map(|path| manifest(&mut muxes, path))
             .collect::<Result<_, _>>()?;
+        Self::merge(muxes, reflectors, manifests)
+    }
+
+    /// What the manifests of the options say now. Nothing more will come.
+    pub(super) fn read(options: &Options) -> Result<Self, Error> {
+        let mut muxes = Muxes::default();
+        let paths = options.manifests.iter();
+        let sources: Vec<_> = paths
+            .map(|path| (path, muxes.sinks(&FileSource::name(path))))
+            .collect();
+        let feeds = Self::merge(muxes, Vec::new(), Vec::new())?;
+        let said = sources
+            .iter()
+            .map(|(path, sinks)| FileSource::read_once(path, sinks));
+        let troubles: Vec<String> = said.filter_map(Result::err).collect();
+        match troubles.len() < sources.len() {
+            true => Ok(feeds),
+            false => Err(Error::Missing(format!(
+                "manifests: {}",
+                troubles.join("; ")
+            ))),
+        }
+    }
+
+    fn merge(
+        muxes: Muxes,
+        reflectors: Vec<JoinHandle<()>>,
+        manifests: Vec<FileSource>,
+    ) -> Result<Self, Error> {
         Ok(Self {
             services: ServiceConfig::start(muxes.services).map_err(Error::start("svc-merge"))?,
             endpoints: EndpointsConfig::start(muxes.endpoints)

@@ -22,6 +22,9 @@ const SETTLE_AT_MOST: Duration = Duration::from_millis(500);
 /// Rounds of reading before events are waited for, should the way to the path never hold still.
 const MOST_ROUNDS: usize = 10;
 
+/// Why there is nothing to read, where the files themselves say more.
+const NOTHING_USABLE: &str = "no file in it can be used";
+
 /// Where the objects go: this source's channel of each kind.
 #[derive(Debug)]
 #[allow(missing_docs)]
@@ -74,6 +77,34 @@ impl FileSource {
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+
+    /// Says what is there now, once, for those who do not wait for what may come. The source ends with that.
+    ///
+    /// # Errors
+    /// When nothing there can be used, the reason. What is wrong is said as complaints in any case.
+    pub fn read_once(path: &Path, sinks: &Sinks) -> Result<(), String> {
+        let read = || {
+            let mut reader = Reader::new(std::path::absolute(path)?);
+            Ok((reader.read()?, reader.complaints()))
+        };
+        let (changes, complaints) = read().unwrap_or_else(|error: io::Error| {
+            let complaint = format!("{}: {error}", path.display());
+            (Changes::default(), vec![complaint.into()])
+        });
+        let trouble = (!changes.usable).then(|| match &*complaints {
+            [] => format!("{}: {NOTHING_USABLE}", path.display()),
+            [complaint] => complaint.to_string(),
+            [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+        });
+        let said = sinks.services.send(Update::Complaints(complaints));
+        match trouble {
+            Some(trouble) => Err(trouble),
+            None => said
+                .map_err(Closed::from)
+                .and_then(|()| sinks.send_all(changes))
+                .map_err(|Closed| "nobody wants it any more".to_owned()),
+        }
     }
 }
 
@@ -176,12 +207,12 @@ impl Watching {
         let again = changes.unfinished.then_some(SETTLE);
         self.complain()?;
         if self.delivered {
-            self.send_changes(changes)?;
+            self.sinks.send_changes(changes)?;
         } else if changes.usable && !changes.unfinished {
-            self.send_all(changes)?;
+            self.sinks.send_all(changes)?;
             self.delivered = true;
         } else if !changes.unfinished {
-            self.trouble("no file in it can be used".into())?;
+            self.trouble(NOTHING_USABLE.into())?;
             return Ok(None);
         }
         if self.trouble.take().is_some() {
@@ -220,7 +251,9 @@ impl Watching {
         self.sinks.service_cidrs.send(Update::Unavailable)?;
         Ok(())
     }
+}
 
+impl Sinks {
     fn send_all(&self, changes: Changes) -> Result<(), Closed> {
         let (mut services, mut endpoints) = (Vec::new(), Vec::new());
         let (mut nodes, mut service_cidrs) = (Vec::new(), Vec::new());
@@ -232,29 +265,28 @@ impl Watching {
                 Object::ServiceCidr(cidr) => service_cidrs.push(cidr),
             }
         }
-        self.sinks.services.send(Update::Set(services))?;
-        self.sinks.endpoints.send(Update::Set(endpoints))?;
-        self.sinks.nodes.send(Update::Set(nodes))?;
-        self.sinks.service_cidrs.send(Update::Set(service_cidrs))?;
+        self.services.send(Update::Set(services))?;
+        self.endpoints.send(Update::Set(endpoints))?;
+        self.nodes.send(Update::Set(nodes))?;
+        self.service_cidrs.send(Update::Set(service_cidrs))?;
         Ok(())
     }
 
     fn send_changes(&self, changes: Changes) -> Result<(), Closed> {
-        let sinks = &self.sinks;
         for object in changes.objects {
             match object {
-                Object::Service(service) => sinks.services.send(Update::Add(service))?,
-                Object::EndpointSlice(slice) => sinks.endpoints.send(Update::Add(slice))?,
-                Object::Node(node) => sinks.nodes.send(Update::Add(node))?,
-                Object::ServiceCidr(cidr) => sinks.service_cidrs.send(Update::Add(cidr))?,
+                Object::Service(service) => self.services.send(Update::Add(service))?,
+                Object::EndpointSlice(slice) => self.endpoints.send(Update::Add(slice))?,
+                Object::Node(node) => self.nodes.send(Update::Add(node))?,
+                Object::ServiceCidr(cidr) => self.service_cidrs.send(Update::Add(cidr))?,
             }
         }
         for key in changes.removed {
             match key {
-                Key::Service(name) => sinks.services.send(Update::Remove(name))?,
-                Key::EndpointSlice(name) => sinks.endpoints.send(Update::Remove(name))?,
-                Key::Node(name) => sinks.nodes.send(Update::Remove(name))?,
-                Key::ServiceCidr(name) => sinks.service_cidrs.send(Update::Remove(name))?,
+                Key::Service(name) => self.services.send(Update::Remove(name))?,
+                Key::EndpointSlice(name) => self.endpoints.send(Update::Remove(name))?,
+                Key::Node(name) => self.nodes.send(Update::Remove(name))?,
+                Key::ServiceCidr(name) => self.service_cidrs.send(Update::Remove(name))?,
             }
         }
         Ok(())
