@@ -349,6 +349,22 @@ fn objects_without_meaning_are_named_as_far_as_they_can_be() {
             "{expect}: {output:?}"
         );
     }
+    let mut alone = change(1, "/endpoints/0/addresses", json!(["10.0.0.0.1"]));
+    alone["ports"][0]["port"] = json!(0);
+    let found = answer(&[alone.clone(), pair("good", 1)[0].clone()], &[]);
+    let said = [
+        r#"EndpointSlice ns/bad-1: endpoints[0].addresses[0]: "10.0.0.0.1" is no IP address (there is no Service ns/bad)"#,
+        r#"EndpointSlice ns/bad-1: ports[0].port: 0 is no port (there is no Service ns/bad)"#,
+    ];
+    assert_eq!(found["problems"], json!(said));
+    // With its Service it is that one's, and said once.
+    let found = answer(&[alone, change(0, "/kind", json!("Service"))], &[]);
+    let problems = list(&found["problems"]).iter().filter_map(Value::as_str);
+    let problems: Vec<&str> = problems.filter(|it| it.contains("ns/bad-1")).collect();
+    assert!(
+        problems.len() == 2 && problems.iter().all(|it| it.starts_with("service ns/bad: ")),
+        "{problems:?}"
+    );
     let broken = change(0, "/spec", json!(5));
     let found = answer(&[broken], &["ns/bad"]);
     assert_eq!(found["notProxied"], "its object cannot be used");

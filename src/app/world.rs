@@ -13,6 +13,9 @@ use crate::types::{
     Snapshot,
 };
 
+/// So many problems of slices without a Service are told of: all Services of another proxy may be such.
+const MOST_OF_SLICES_ALONE: usize = 100;
+
 /// Subscriptions to the four kinds, with what they have said so far.
 pub(super) struct World {
     services_told: Subscription<Arc<Service>>,
@@ -102,7 +105,25 @@ impl World {
 
     /// What is wrong that no Service carries, each as `KIND name: what`.
     pub(super) fn complaints(&self) -> Vec<Box<str>> {
-        self.complaints.concat()
+        let mut complaints = self.complaints.concat();
+        complaints.extend(self.of_slices_alone());
+        complaints
+    }
+
+    /// What is wrong with slices whose Service is not there: with it, it is the Service's.
+    fn of_slices_alone(&self) -> Vec<Box<str>> {
+        let services = &self.services.objects;
+        let alone = self.slices.objects.iter();
+        let alone = alone.filter(|(service, _)| services.get(service).is_none());
+        let slices = alone.flat_map(|(service, slices)| slices.iter().map(move |s| (service, s)));
+        let said = slices.flat_map(|(service, slice)| {
+            let complaints = of_object(&**slice).into_iter();
+            complaints.map(move |it| format!("{it} (there is no Service {service})").into())
+        });
+        let mut said: Vec<_> = said.collect();
+        said.sort_unstable();
+        said.truncate(MOST_OF_SLICES_ALONE);
+        said
     }
 
     /// How many Services there are, proxied or not.
