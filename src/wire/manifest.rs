@@ -1,11 +1,16 @@
 //! Objects in manifests: files instead of an apiserver.
 
 use std::fmt;
+use std::io::{self, Read};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::yaml::{self, Piece, YamlError};
 use super::{Decode, Interner, ItemError, Kind};
 use crate::types::{EndpointSlice, NamespacedName, Node, Service, ServiceCidr};
+
+/// At most so many complaints of one sort are kept of one text.
+const MAX_COMPLAINTS: usize = 100;
 
 /// An object of any kind that we read.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +23,7 @@ pub enum Object {
     ServiceCidr(ServiceCidr),
 }
 
-/// Why a document, or one of the objects in it, is not used.
+/// Why an object is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectError {
     /// Kind and name, as far as they are known.
@@ -27,8 +32,8 @@ pub struct ObjectError {
     pub problem: String,
     /// Which object it is, where at least that is known.
     pub key: Option<(Kind, NamespacedName)>,
-    /// No mistake, just none of the kinds that a proxy reads: a Deployment beside its Service.
-    pub foreign: bool,
+    /// In which document, the first being 1.
+    pub document: usize,
 }
 
 impl fmt::Display for ObjectError {
@@ -39,96 +44,315 @@ impl fmt::Display for ObjectError {
 
 impl std::error::Error for ObjectError {}
 
-/// The objects in one document: one, or those of a `List` (or `ServiceList` and its like). An EndpointSlice whose addresses
-/// are no IPs yields nothing.
-pub fn objects(document: Value, interner: &mut Interner) -> Vec<Result<Object, ObjectError>> {
-    let mut objects = Vec::new();
-    collect(document, None, interner, &mut objects);
-    objects
+/// What a text says, as far as it can be read.
+#[derive(Debug, Default, PartialEq)]
+pub struct Manifests {
+    /// Its objects, in order.
+    pub objects: Vec<Object>,
+    /// Objects that can mean nothing as it stands: those of the errors, and of errors that are too many to be kept.
+    pub unusable: Vec<(Kind, NamespacedName)>,
+    /// Something in it may be any object at all.
+    pub unidentified: bool,
+    /// Objects that are no mistake, but of kinds that no proxy reads: a Deployment beside its Service.
+    pub foreign: usize,
+    /// Why documents cannot be read.
+    pub broken: Vec<YamlError>,
+    /// Keys that appear twice, and the object in which they do.
+    pub duplicates: Vec<(String, YamlError)>,
+    /// What is wrong with objects that are not used.
+    pub errors: Vec<ObjectError>,
+}
+
+/// Why nothing of a text can be used.
+#[derive(Debug)]
+pub enum ManifestError {
+    /// It cannot be read.
+    Read(io::Error),
+    /// Nothing in it is YAML.
+    Yaml(YamlError),
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => write!(f, "cannot be read: {error}"),
+            Self::Yaml(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+/// The objects of a text, YAML or JSON: those of its documents, or of the documents' items where one is a `List` (or
+/// `ServiceList` and its like). An EndpointSlice whose addresses are no IPs yields nothing. `open` begins at the text's
+/// beginning each time; memory grows with what is kept.
+pub fn manifests<R: Read>(
+    open: impl Fn() -> io::Result<R>,
+    interner: &mut Interner,
+) -> Result<Manifests, ManifestError> {
+    let mut collector = Collector::new(interner);
+    yaml::read(open, &mut |piece| collector.take(piece)).map_err(ManifestError::Read)?;
+    let mut found = collector.found;
+    match collector.documents == 0 && !found.broken.is_empty() {
+        true => Err(ManifestError::Yaml(found.broken.swap_remove(0))),
+        false => Ok(found),
+    }
+}
+
+/// Puts pieces together.
+struct Collector<'i> {
+    interner: &'i mut Interner,
+    /// What complete documents say.
+    found: Manifests,
+    /// How many these are.
+    documents: usize,
+    items: Items,
+}
+
+/// The items of the document that is being read.
+#[derive(Default)]
+struct Items {
+    /// What they say.
+    found: Manifests,
+    count: usize,
+    /// What the document said that it is, if it did before them.
+    of: Option<Form>,
+    /// They wait for that, written out: the first of them that does not say itself what it is, and all behind it.
+    waiting: Vec<Box<str>>,
+}
+
+/// What `kind` and `apiVersion` make of a value.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Unnamed,
+    Object(Kind),
+    /// Of items that have this kind where they say none: the items of an apiserver's lists do not.
+    List(Option<Kind>),
+    Foreign,
+}
+
+impl<'i> Collector<'i> {
+    fn new(interner: &'i mut Interner) -> Self {
+        Self {
+            interner,
+            found: Manifests::default(),
+            documents: 0,
+            items: Items::default(),
+        }
+    }
+
+    fn take(&mut self, piece: Piece<'_>) {
+        match piece {
+            Piece::Items(before) => {
+                self.items = Items::default();
+                if before.contains_key("kind") && before.contains_key("apiVersion") {
+                    self.items.of = Some(Form::of(before));
+                }
+            }
+            Piece::Item(item, duplicates) => self.item(item, duplicates),
+            Piece::Document(document, duplicates) => self.document(document, duplicates),
+            Piece::Broken(error) => {
+                self.items = Items::default();
+                self.found.unidentified = true;
+                bounded(&mut self.found.broken, [error]);
+            }
+            Piece::Restart => {
+                self.items = Items::default();
+                self.found = Manifests::default();
+                self.documents = 0;
+            }
+        }
+    }
+
+    fn item(&mut self, item: Value, duplicates: Vec<YamlError>) {
+        self.items.found.twice(&item, duplicates);
+        let unnamed = Form::of_value(&item) == Form::Unnamed;
+        let must_wait = self.items.of.is_none() && unnamed;
+        match self.items.of {
+            // No item of such a document is looked at.
+            Some(Form::Unnamed | Form::Object(_) | Form::Foreign) => {}
+            _ if must_wait || !self.items.waiting.is_empty() => {
+                self.items.waiting.push(item.to_string().into());
+            }
+            Some(Form::List(kind)) => self.items.read(item, kind, self.interner),
+            None => self.items.read(item, None, self.interner),
+        }
+    }
+
+    fn document(&mut self, document: Value, duplicates: Vec<YamlError>) {
+        self.documents += 1;
+        let items = std::mem::take(&mut self.items);
+        let mut found = items.end(&document, self.interner);
+        found.twice(&document, duplicates);
+        collect(document, None, self.interner, &mut found);
+        for error in &mut found.errors {
+            error.document = self.documents;
+        }
+        self.found.append(found);
+    }
+}
+
+impl Items {
+    fn read(&mut self, item: Value, listed: Option<Kind>, interner: &mut Interner) {
+        collect_item(self.count, item, listed, interner, &mut self.found);
+        self.count += 1;
+    }
+
+    /// What they say, now that the rest of the document is known.
+    fn end(mut self, document: &Value, interner: &mut Interner) -> Manifests {
+        let form = Form::of_value(document);
+        let (Form::List(kind), Some(Value::Array(_))) = (form, document.get("items")) else {
+            return self.void();
+        };
+        if self.of.is_some_and(|of| of != form) {
+            let mut found = self.void();
+            let problem = "kind: another one is given behind the items";
+            found.refuse(described("object", document), problem, None);
+            return found;
+        }
+        for item in std::mem::take(&mut self.waiting) {
+            // We wrote it.
+            let item = serde_json::from_str(&item).unwrap_or_default();
+            self.read(item, kind, interner);
+        }
+        self.found
+    }
+
+    /// They are no objects after all.
+    fn void(self) -> Manifests {
+        Manifests {
+            duplicates: self.found.duplicates,
+            ..Manifests::default()
+        }
+    }
+}
+
+impl Form {
+    fn of_value(value: &Value) -> Self {
+        value.as_object().map_or(Self::Unnamed, Self::of)
+    }
+
+    fn of(fields: &Map<String, Value>) -> Self {
+        let text = |field: &str| fields.get(field).and_then(Value::as_str);
+        let Some(kind) = text("kind") else {
+            return Self::Unnamed;
+        };
+        let version = text("apiVersion").unwrap_or_default();
+        let group = version.split_once('/').map_or("", |(group, _)| group);
+        let find = |name: &str| {
+            Kind::ALL
+                .into_iter()
+                .find(|kind| kind.as_str() == name && kind.group() == group)
+        };
+        match (find(kind), kind.strip_suffix("List")) {
+            (Some(kind), _) => Self::Object(kind),
+            (None, Some("")) if version == "v1" => Self::List(None),
+            (None, Some(item)) => find(item).map_or(Self::Foreign, |kind| Self::List(Some(kind))),
+            (None, None) => Self::Foreign,
+        }
+    }
+}
+
+impl Manifests {
+    fn refuse(
+        &mut self,
+        object: String,
+        problem: impl Into<String>,
+        key: Option<(Kind, NamespacedName)>,
+    ) {
+        self.unidentified |= key.is_none();
+        self.unusable.extend(key.clone());
+        let error = ObjectError {
+            object,
+            problem: problem.into(),
+            key,
+            document: 0,
+        };
+        bounded(&mut self.errors, [error]);
+    }
+
+    /// Keys that appear twice in an object.
+    fn twice(&mut self, object: &Value, errors: Vec<YamlError>) {
+        if errors.is_empty() {
+            return;
+        }
+        let kind = object.get("kind").and_then(Value::as_str);
+        let object = described(kind.unwrap_or("object"), object);
+        let errors = errors.into_iter().map(|error| (object.clone(), error));
+        bounded(&mut self.duplicates, errors);
+    }
+
+    fn append(&mut self, mut more: Self) {
+        // The first of them, and most of the time the only one, as it is.
+        if self.objects.is_empty() {
+            self.objects = more.objects;
+        } else {
+            self.objects.append(&mut more.objects);
+        }
+        self.unusable.append(&mut more.unusable);
+        self.unidentified |= more.unidentified;
+        self.foreign += more.foreign;
+        bounded(&mut self.broken, more.broken);
+        bounded(&mut self.duplicates, more.duplicates);
+        bounded(&mut self.errors, more.errors);
+    }
+}
+
+fn bounded<T>(kept: &mut Vec<T>, more: impl IntoIterator<Item = T>) {
+    let room = MAX_COMPLAINTS.saturating_sub(kept.len());
+    kept.extend(more.into_iter().take(room));
 }
 
 /// `listed`: the kind of the list that this is an item of, since such items have none themselves.
-fn collect(
-    value: Value,
-    listed: Option<Kind>,
-    interner: &mut Interner,
-    objects: &mut Vec<Result<Object, ObjectError>>,
-) {
-    let error = |object: &str, problem: String| ObjectError {
-        object: described(object, &value),
-        problem,
-        key: None,
-        foreign: false,
-    };
-    let foreign = |version: &str, kind: &str| {
-        if version.is_empty() {
-            return error(kind, "apiVersion: missing".to_string());
-        }
-        let problem = format!("{version} {kind} is no kind that a proxy reads");
-        ObjectError {
-            foreign: true,
-            ..error(kind, problem)
-        }
-    };
-    let Some(kind) = value.get("kind").and_then(Value::as_str) else {
-        match listed {
-            Some(kind) => object(&value, kind, interner, objects),
-            None => objects.push(Err(error("object", "kind: missing".to_string()))),
-        }
-        return;
-    };
-    let version = value
-        .get("apiVersion")
+fn collect(value: Value, listed: Option<Kind>, interner: &mut Interner, found: &mut Manifests) {
+    let kind = value
+        .get("kind")
         .and_then(Value::as_str)
-        .unwrap_or("");
-    let group = version.split_once('/').map_or("", |(group, _)| group);
-    let find = |name: &str| {
-        Kind::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == name && kind.group() == group)
-    };
-    if let Some(kind) = find(kind) {
-        object(&value, kind, interner, objects);
-    } else if let Some(item_kind) = kind.strip_suffix("List") {
-        let listed = find(item_kind);
-        if listed.is_none() && (item_kind, version) != ("", "v1") {
-            objects.push(Err(foreign(version, kind)));
-            return;
+        .unwrap_or("object");
+    match (Form::of_value(&value), listed) {
+        (Form::Object(kind), _) | (Form::Unnamed, Some(kind)) => {
+            object(&value, kind, interner, found);
         }
-        match value.get("items") {
-            Some(Value::Array(_)) => {}
-            Some(Value::Null) | None => return,
-            Some(_) => {
-                objects.push(Err(error(kind, "items: expected a list".to_string())));
-                return;
-            }
-        }
-        let Value::Object(mut value) = value else {
-            return;
-        };
-        if let Some(Value::Array(items)) = value.remove("items") {
-            for (i, item) in items.into_iter().enumerate() {
-                let before = objects.len();
-                collect(item, listed, interner, objects);
-                // Where to look for what has no name.
-                for error in objects
-                    .iter_mut()
-                    .skip(before)
-                    .filter_map(|o| o.as_mut().err())
-                {
-                    if error.key.is_none() {
-                        error.problem.push_str(&format!(" (items[{i}])"));
+        (Form::Unnamed, None) => found.refuse(described(kind, &value), "kind: missing", None),
+        (Form::Foreign, _) => match value.get("apiVersion").and_then(Value::as_str) {
+            None | Some("") => found.refuse(described(kind, &value), "apiVersion: missing", None),
+            Some(_) => found.foreign += 1,
+        },
+        (Form::List(listed), _) => match value.get("items") {
+            Some(Value::Null) | None => {}
+            Some(Value::Array(_)) => {
+                let Value::Object(mut value) = value else {
+                    return;
+                };
+                if let Some(Value::Array(items)) = value.remove("items") {
+                    for (i, item) in items.into_iter().enumerate() {
+                        collect_item(i, item, listed, interner, found);
                     }
                 }
             }
-        }
-    } else {
-        objects.push(Err(foreign(version, kind)));
+            Some(_) => found.refuse(described(kind, &value), "items: expected a list", None),
+        },
+    }
+}
+
+fn collect_item(
+    index: usize,
+    item: Value,
+    listed: Option<Kind>,
+    interner: &mut Interner,
+    found: &mut Manifests,
+) {
+    let before = found.errors.len();
+    collect(item, listed, interner, found);
+    // Where to look for what has no name.
+    let errors = found.errors.iter_mut().skip(before);
+    for error in errors.filter(|error| error.key.is_none()) {
+        error.problem.push_str(&format!(" (items[{index}])"));
     }
 }
 
 /// `KIND namespace/name` of an object, as far as it says so.
-pub fn described(kind: &str, value: &Value) -> String {
+fn described(kind: &str, value: &Value) -> String {
     let of = |field: &str| {
         let text = value.get("metadata")?.get(field)?.as_str();
         text.filter(|text| !text.is_empty())
@@ -140,21 +364,15 @@ pub fn described(kind: &str, value: &Value) -> String {
     }
 }
 
-fn object(
-    value: &Value,
-    kind: Kind,
-    interner: &mut Interner,
-    objects: &mut Vec<Result<Object, ObjectError>>,
-) {
-    let decoded = match kind {
-        Kind::Service => decode(kind, value, interner, Object::Service),
+fn object(value: &Value, kind: Kind, interner: &mut Interner, found: &mut Manifests) {
+    match kind {
+        Kind::Service => decode(kind, value, interner, Object::Service, found),
         Kind::EndpointSlice | Kind::Endpoints => {
-            decode(kind, value, interner, Object::EndpointSlice)
+            decode(kind, value, interner, Object::EndpointSlice, found);
         }
-        Kind::Node => decode(kind, value, interner, Object::Node),
-        Kind::ServiceCidr => decode(kind, value, interner, Object::ServiceCidr),
-    };
-    objects.extend(decoded);
+        Kind::Node => decode(kind, value, interner, Object::Node, found),
+        Kind::ServiceCidr => decode(kind, value, interner, Object::ServiceCidr, found),
+    }
 }
 
 fn decode<T: Decode>(
@@ -162,23 +380,19 @@ fn decode<T: Decode>(
     value: &Value,
     interner: &mut Interner,
     wrap: fn(T) -> Object,
-) -> Option<Result<Object, ObjectError>> {
-    // Manifests are small: writing the value out again saves a second way of decoding.
+    found: &mut Manifests,
+) {
+    // Writing the value out again saves a second way of decoding.
     match T::decode(kind, &value.to_string(), interner) {
         Ok(item) => match item.object {
-            Ok(object) => object.map(|object| Ok(wrap(object))),
-            Err(problem) => Some(Err(ObjectError {
-                object: format!("{} {}", T::KIND, item.name),
-                problem: problem.into(),
-                key: Some((kind, item.name)),
-                foreign: false,
-            })),
+            Ok(object) => found.objects.extend(object.map(wrap)),
+            Err(problem) => {
+                let object = format!("{} {}", T::KIND, item.name);
+                found.refuse(object, problem, Some((kind, item.name)));
+            }
         },
-        Err(ItemError { problem }) => Some(Err(ObjectError {
-            object: described(kind.as_str(), value),
-            problem: problem.into(),
-            key: None,
-            foreign: false,
-        })),
+        Err(ItemError { problem }) => {
+            found.refuse(described(kind.as_str(), value), problem, None);
+        }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! - [`list`] decodes a LIST response from a reader, item by item: memory grows with what is kept.
 //! - [`Events`] decodes a WATCH stream, event by event.
-//! - [`objects`] decodes a parsed manifest, [`yaml::documents`] parses one.
+//! - [`manifests`] decodes a file of manifests, JSON or YAML, object by object; [`yaml::documents`] parses a whole text.
 
 mod endpoints;
 mod intern;
@@ -23,7 +23,7 @@ pub mod yaml;
 
 pub use intern::Interner;
 pub use ip::{parse_cidr, parse_ip};
-pub use manifest::{Object, ObjectError, described, objects};
+pub use manifest::{ManifestError, Manifests, Object, ObjectError, manifests};
 pub use meta::{Item, ItemError};
 pub use status::Status;
 pub use stream::{Event, Events, ListMeta, StreamError, list};

@@ -776,8 +776,33 @@ fn statuses() {
     );
 }
 
+/// What a manifest's text says: its objects, then what is wrong.
+fn said(text: &str) -> String {
+    let found = match manifests(|| Ok(text.as_bytes()), &mut Interner::default()) {
+        Ok(found) => found,
+        Err(error) => return error.to_string(),
+    };
+    let mut said: Vec<String> = Vec::new();
+    said.extend(found.objects.iter().map(|object| match object {
+        Object::Service(object) => format!("Service {}", object.name),
+        Object::EndpointSlice(object) => format!("EndpointSlice {}", object.name),
+        Object::Node(object) => format!("Node {}", object.name),
+        Object::ServiceCidr(object) => format!("ServiceCIDR {}", object.name),
+    }));
+    said.extend(found.broken.iter().map(ToString::to_string));
+    let duplicates = found.duplicates.iter();
+    said.extend(duplicates.map(|(object, error)| format!("{object}: {error}")));
+    said.extend(found.errors.iter().map(ToString::to_string));
+    if found.foreign > 0 {
+        said.push(format!("{} foreign", found.foreign));
+    }
+    let nameless = found.errors.iter().any(|error| error.key.is_none());
+    assert_eq!(found.unidentified, nameless || !found.broken.is_empty());
+    said.join(", ")
+}
+
 #[test]
-fn manifests() {
+fn manifests_of_every_kind() {
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"clusterIP": "10.0.0.1"}});
     let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web"}});
     let item = json!({"metadata": {"name": "web"}, "spec": {}});
@@ -810,11 +835,11 @@ fn manifests() {
         ),
         (
             json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "web"}}),
-            "Service web: serving.knative.dev/v1 Service is no kind that a proxy reads",
+            "1 foreign",
         ),
         (
             json!({"apiVersion": "v1", "kind": "PodList", "items": []}),
-            "PodList: v1 PodList is no kind that a proxy reads",
+            "1 foreign",
         ),
         (
             json!({"kind": "Pod", "metadata": {"name": "p"}}),
@@ -835,18 +860,67 @@ fn manifests() {
         (json!("text"), "object: kind: missing"),
     ];
     for (document, expect) in table {
-        let objects = objects(document.clone(), &mut Interner::default());
-        let lines: Vec<String> = objects
-            .into_iter()
-            .map(|object| match object {
-                Ok(Object::Service(object)) => format!("Service {}", object.name),
-                Ok(Object::EndpointSlice(object)) => format!("EndpointSlice {}", object.name),
-                Ok(Object::Node(object)) => format!("Node {}", object.name),
-                Ok(Object::ServiceCidr(object)) => format!("ServiceCIDR {}", object.name),
-                Err(error) => error.to_string(),
-            })
-            .collect();
-        assert_eq!(lines.join(", "), expect, "{document}");
+        assert_eq!(said(&document.to_string()), expect, "{document}");
+    }
+}
+
+/// Whether a list says what it is before its items or behind them.
+#[test]
+fn items_wait_for_their_kind() {
+    let item = r#"{"metadata": {"name": "a"}, "spec": {}}"#;
+    let named = r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "b"}, "spec": {}}"#;
+    let v1 = r#""apiVersion": "v1""#;
+    let table = [
+        (
+            format!(r#"{{"kind": "ServiceList", {v1}, "items": [{item}, {named}]}}"#),
+            "Service default/a, Service default/b",
+        ),
+        (
+            format!(r#"{{"items": [{item}, {named}, 5], "kind": "ServiceList", {v1}}}"#),
+            "Service default/a, Service default/b, Service: invalid type: integer `5`, expected struct RawService at line 1 column 1 (items[2])",
+        ),
+        (
+            format!(r#"{{{v1}, "items": [{named}], "kind": "List"}}"#),
+            "Service default/b",
+        ),
+        (
+            format!(r#"{{"items": [{named}, {item}], "kind": "List", {v1}}}"#),
+            "Service default/b, object a: kind: missing (items[1])",
+        ),
+        (
+            format!(
+                r#"{{{v1}, "items": [{named}], "kind": "Service", "metadata": {{"name": "c"}}, "spec": {{}}}}"#
+            ),
+            "Service default/c",
+        ),
+        (
+            format!(r#"{{{v1}, "kind": "PodList", "items": [{named}, {item}]}}"#),
+            "1 foreign",
+        ),
+        (
+            format!(r#"{{{v1}, "items": [{named}, {item}]}}"#),
+            "object: kind: missing",
+        ),
+        (
+            format!(r#"{{"kind": "List", "items": [{named}], {v1}, "items": null}}"#),
+            "List: line 1: the key \"items\" appears twice",
+        ),
+        (
+            format!(r#"{{"kind": "ServiceList", {v1}, "items": [{item}], "kind": "NodeList"}}"#),
+            "NodeList: line 1: the key \"kind\" appears twice, object: kind: another one is given behind the items",
+        ),
+        // A list in a list.
+        (
+            format!(
+                r#"{{{v1}, "kind": "List", "items": [{{{v1}, "kind": "List", "items": [{named}, 5]}}]}}"#
+            ),
+            "Service default/b, object: kind: missing (items[1]) (items[0])",
+        ),
+    ];
+    for (text, expect) in table {
+        assert_eq!(said(&text), expect, "{text}");
+        // The same as YAML: a document cannot begin with a tag in JSON.
+        assert_eq!(said(&format!("--- {text}")), expect, "{text}");
     }
 }
 

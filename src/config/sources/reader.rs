@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::OFlags;
-use serde_json::Value;
 
 use super::ledger::{Entry, Key, Ledger};
 use super::watcher::{Points, way_to};
 use crate::types::{NamespacedName, Object as _};
-use crate::wire::{self, Interner, Kind, Object};
+use crate::wire::{self, Interner, Kind, Manifests, Object};
 
 /// Beyond any manifest that means well.
 const LARGEST_FILE: u64 = 64 << 20;
@@ -51,17 +50,6 @@ struct Seen {
     /// It could be decoded then.
     good: bool,
     /// What was wrong with it.
-    complaints: Vec<Box<str>>,
-}
-
-/// What a text says.
-#[derive(Default)]
-struct Decoded {
-    objects: Vec<Object>,
-    /// Objects that can mean nothing, as it stands.
-    unusable: Vec<Key>,
-    /// Something in it may be any object at all.
-    unidentified: bool,
     complaints: Vec<Box<str>>,
 }
 
@@ -170,35 +158,26 @@ impl Reader {
     }
 
     fn read_file(&mut self, file: &Path, metadata: &Metadata, changes: &mut Changes) {
-        let decoded = load(file, metadata).and_then(|text| self.decode(file, &text));
+        let identity = Identity::of(metadata);
+        let found = load(file, metadata, &mut self.interner);
         let mut seen = Seen {
-            identity: Identity::of(metadata),
+            identity,
             good: false,
             complaints: Vec::new(),
         };
         let known = self.ledger.knows(file);
-        match decoded {
-            Ok(decoded) if decoded.unidentified && known => {
+        match found {
+            Ok(found) if found.unidentified && known => {
                 // It may be one of those that it said before.
-                seen.complaints = decoded.complaints;
+                seen.complaints = complaints(file, &found);
                 let kept = "all that it said before stays in force";
                 seen.complaints
                     .push(format!("{}: {kept}", file.display()).into());
             }
-            Ok(decoded) => {
-                let count = decoded.objects.len();
-                log::info!("manifests: {}: {count} objects", file.display());
+            Ok(found) => {
                 seen.good = true;
-                seen.complaints = decoded.complaints;
-                let said = decoded.objects.iter().map(key_of);
-                // What an object said when it could be read goes on.
-                let kept = decoded.unusable.into_iter();
-                let kept = kept.filter(|key| self.ledger.is_owner(file, key));
-                let keys: Vec<Key> = said.chain(kept).collect();
-                let entry = self.ledger.write(file, &keys);
-                seen.complaints
-                    .extend(twice_in_one(file, &keys[..count], &entry));
-                changes.take_in(entry, decoded.objects);
+                seen.complaints = complaints(file, &found);
+                seen.complaints.extend(self.enter(file, found, changes));
             }
             Err(problem) => {
                 let outcome = match known {
@@ -212,48 +191,24 @@ impl Reader {
         self.files.insert(file.to_owned(), seen);
     }
 
-    /// All objects of a text, and what is wrong with others; an error if nothing of it can be read.
-    fn decode(&mut self, file: &Path, text: &str) -> Result<Decoded, String> {
-        let found = wire::yaml::manifests(text).map_err(|error| error.to_string())?;
-        let place = file.display();
-        let mut decoded = Decoded::default();
-        for error in &found.errors {
-            decoded.unidentified = true;
-            decoded.complain(format!(
-                "{place}: {error}; nothing in this document is used"
-            ));
-        }
-        for duplicate in &found.duplicates {
-            let document = found.documents.get(duplicate.index).unwrap_or(&Value::Null);
-            let item = duplicate.item.and_then(|i| document.get("items")?.get(i));
-            let object = item.unwrap_or(document);
-            let kind = object.get("kind").and_then(Value::as_str);
-            let object = wire::described(kind.unwrap_or("object"), object);
-            let problem = &duplicate.error;
-            decoded.complain(format!(
-                "{object}: {problem}; the last one counts ({place})"
-            ));
-        }
-        let mut foreign = 0;
-        for (number, document) in (1..).zip(found.documents) {
-            for object in wire::objects(document, &mut self.interner) {
-                match object {
-                    Ok(object) => decoded.objects.push(object),
-                    Err(error) if error.foreign => foreign += 1,
-                    Err(error) => {
-                        decoded.complain(format!("{error} ({place}, document {number})"));
-                        match error.key {
-                            Some((kind, name)) => decoded.unusable.push(key(kind, name)),
-                            None => decoded.unidentified = true,
-                        }
-                    }
-                }
-            }
-        }
-        if foreign > 0 {
+    /// Puts what a file says in force. Returns a complaint for each object that it says twice.
+    fn enter(&mut self, file: &Path, found: Manifests, changes: &mut Changes) -> Vec<Box<str>> {
+        let (place, count) = (file.display(), found.objects.len());
+        log::info!("manifests: {place}: {count} objects");
+        if found.foreign > 0 {
+            let foreign = found.foreign;
             log::debug!("manifests: {place}: {foreign} objects of other kinds are passed over");
         }
-        Ok(decoded)
+        let said = found.objects.iter().map(key_of);
+        // What an object said when it could be read goes on.
+        let unusable = found.unusable.into_iter();
+        let kept = unusable.map(|(kind, name)| key(kind, name));
+        let kept = kept.filter(|key| self.ledger.is_owner(file, key));
+        let keys: Vec<Key> = said.chain(kept).collect();
+        let entry = self.ledger.write(file, &keys);
+        let twice = twice_in_one(file, &keys[..count], &entry);
+        changes.take_in(entry, found.objects);
+        twice
     }
 
     /// What is wrong with the files now.
@@ -267,12 +222,19 @@ impl Reader {
     }
 }
 
-impl Decoded {
-    fn complain(&mut self, complaint: String) {
-        if self.complaints.len() < MAX_COMPLAINTS {
-            self.complaints.push(complaint.into());
-        }
-    }
+/// What is wrong in a file, other than what it says twice.
+fn complaints(file: &Path, found: &Manifests) -> Vec<Box<str>> {
+    let place = file.display();
+    let broken = found.broken.iter();
+    let broken = broken.map(|error| format!("{place}: {error}; nothing in this document is used"));
+    let duplicates = found
+        .duplicates
+        .iter()
+        .map(|(object, problem)| format!("{object}: {problem}; the last one counts ({place})"));
+    let errors = found.errors.iter();
+    let errors = errors.map(|error| format!("{error} ({place}, document {})", error.document));
+    let all = broken.chain(duplicates).chain(errors);
+    all.take(MAX_COMPLAINTS).map(Into::into).collect()
 }
 
 /// Objects that one file defines twice.
@@ -291,10 +253,14 @@ fn twice_in_one(file: &Path, keys: &[Key], entry: &Entry) -> Vec<Box<str>> {
 }
 
 impl Changes {
-    fn take_in(&mut self, entry: Entry, objects: Vec<Object>) {
-        let objects = objects.into_iter().zip(entry.in_force);
-        self.objects
-            .extend(objects.filter_map(|(object, in_force)| in_force.then_some(object)));
+    fn take_in(&mut self, entry: Entry, mut objects: Vec<Object>) {
+        let mut in_force = entry.in_force.into_iter();
+        objects.retain(|_| in_force.next().unwrap_or(false));
+        if self.objects.is_empty() {
+            self.objects = objects;
+        } else {
+            self.objects.append(&mut objects);
+        }
         self.removed.extend(entry.removed);
         self.reread.extend(entry.reread);
     }
@@ -339,24 +305,17 @@ fn list(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn load(file: &Path, metadata: &Metadata) -> Result<String, String> {
+fn load(file: &Path, metadata: &Metadata, interner: &mut Interner) -> Result<Manifests, String> {
     if !metadata.is_file() {
         return Err("is no regular file".into());
     }
     if metadata.len() > LARGEST_FILE {
         return Err(format!("is larger than {LARGEST_FILE} bytes"));
     }
-    let read = || -> io::Result<String> {
-        // Should it have become a pipe by now: not waiting for a writer.
-        let flags = OFlags::NONBLOCK.bits() as i32;
-        let mut options = OpenOptions::new();
-        let options = options.read(true).custom_flags(flags);
-        let mut text = String::new();
-        options
-            .open(file)?
-            .take(LARGEST_FILE)
-            .read_to_string(&mut text)?;
-        Ok(text)
-    };
-    read().map_err(|error| format!("cannot be read: {error}"))
+    // Should it have become a pipe by now: not waiting for a writer.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags(flags);
+    let open = || Ok(options.open(file)?.take(LARGEST_FILE));
+    wire::manifests(open, interner).map_err(|error| error.to_string())
 }
