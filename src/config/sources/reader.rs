@@ -160,6 +160,11 @@ impl Reader {
     fn read_file(&mut self, file: &Path, metadata: &Metadata, changes: &mut Changes) {
         let identity = Identity::of(metadata);
         let found = load(file, metadata, &mut self.interner);
+        // Written meanwhile: of what it was and what it is, this may be a mixture.
+        if fs::metadata(file).is_ok_and(|now| Identity::of(&now) != identity) {
+            changes.unfinished = true;
+            return;
+        }
         let mut seen = Seen {
             identity,
             good: false,
@@ -318,4 +323,29 @@ fn load(file: &Path, metadata: &Metadata, interner: &mut Interner) -> Result<Man
     let options = options.read(true).custom_flags(flags);
     let open = || Ok(options.open(file)?.take(LARGEST_FILE));
     wire::manifests(open, interner).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_while_it_was_read_is_left_alone() {
+        let file = std::env::temp_dir().join(format!("portico-reader-{}.yaml", std::process::id()));
+        let node =
+            |name: &str| format!("{{apiVersion: v1, kind: Node, metadata: {{name: {name}}}}}");
+        fs::write(&file, node("before")).expect("written");
+        let before = fs::metadata(&file).expect("there");
+        fs::write(&file, node("afterwards")).expect("written");
+        let after = fs::metadata(&file).expect("there");
+        let mut reader = Reader::new(file.clone());
+        for (metadata, unfinished) in [(before, true), (after, false)] {
+            let mut changes = Changes::default();
+            reader.read_file(&file, &metadata, &mut changes);
+            assert_eq!(changes.unfinished, unfinished);
+            assert_eq!(changes.objects.is_empty(), unfinished);
+            assert_eq!(reader.ledger.knows(&file), !unfinished);
+        }
+        fs::remove_file(&file).expect("removed");
+    }
 }
