@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::types::{EndpointSlice, NamespacedName, Node, Object, Service, ServiceCidr};
 
@@ -30,8 +31,8 @@ impl fmt::Display for Key {
 /// Every file's keys, and for each key the file whose object is in force: the first by path.
 #[derive(Default)]
 pub(super) struct Ledger {
-    files: BTreeMap<PathBuf, HashSet<Key>>,
-    owners: HashMap<Key, PathBuf>,
+    files: BTreeMap<Arc<Path>, HashSet<Key>>,
+    owners: HashMap<Key, Arc<Path>>,
 }
 
 /// What a file's new content means.
@@ -50,23 +51,24 @@ pub(super) struct Entry {
 impl Ledger {
     /// A file says these objects and no others.
     pub(super) fn write(&mut self, file: &Path, keys: &[Key]) -> Entry {
-        let before = self.files.remove(file).unwrap_or_default();
+        let known = self.files.remove_entry(file);
+        let (file, before) = known.unwrap_or_else(|| (file.into(), HashSet::new()));
         let mut entry = Entry::default();
         let mut said = HashSet::with_capacity(keys.len());
         for key in keys {
-            let owner = self.owners.get(key).filter(|owner| *owner != file);
+            let owner = self.owners.get(key).filter(|owner| **owner != file);
             let first = said.insert(key.clone());
-            let in_force = first && owner.is_none_or(|owner| file < owner.as_path());
+            let in_force = first && owner.is_none_or(|owner| file < *owner);
             entry.repeated.push(!first);
             if in_force {
-                self.owners.insert(key.clone(), file.to_owned());
+                self.owners.insert(key.clone(), file.clone());
             }
             entry.in_force.push(in_force);
         }
         for key in before.difference(&said) {
-            self.release(file, key, &mut entry);
+            self.release(&file, key, &mut entry);
         }
-        self.files.insert(file.to_owned(), said);
+        self.files.insert(file, said);
         entry
     }
 
@@ -84,7 +86,7 @@ impl Ledger {
 
     /// It is this file's object that is in force.
     pub(super) fn is_owner(&self, file: &Path, key: &Key) -> bool {
-        self.owners.get(key).is_some_and(|owner| owner == file)
+        self.owners.get(key).is_some_and(|owner| **owner == *file)
     }
 
     /// Objects that several files say: the file whose object is in force, and the next.
@@ -109,14 +111,14 @@ impl Ledger {
     }
 
     fn release(&mut self, file: &Path, key: &Key, entry: &mut Entry) {
-        if self.owners.get(key).is_none_or(|owner| owner != file) {
+        if !self.is_owner(file, key) {
             return;
         }
         match self.files.iter().find(|(_, keys)| keys.contains(key)) {
             Some((heir, _)) => {
                 self.owners.insert(key.clone(), heir.clone());
-                if !entry.reread.contains(heir) {
-                    entry.reread.push(heir.clone());
+                if !entry.reread.iter().any(|file| **file == **heir) {
+                    entry.reread.push(heir.to_path_buf());
                 }
             }
             None => {
