@@ -76,6 +76,11 @@ impl Context {
         }
     }
 
+    /// The host's addresses, sorted; loopback is not always among them.
+    pub(super) fn host_addresses(&self) -> &[IpAddr] {
+        &self.host_addresses
+    }
+
     /// Whether a packet to this address is for this host itself, portal or not.
     pub(super) fn is_host_address(&self, ip: IpAddr) -> bool {
         ip.is_loopback() || self.host_addresses.binary_search(&ip).is_ok()

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::entry::{Entry, PortEntry};
+use super::loops::{Net, Nets};
 use super::{BindKey, Capture, Delta, Frontend, FrontendKind, Problem};
 use crate::types::{Protocol, ServicePortName};
 
@@ -12,6 +13,8 @@ use crate::types::{Protocol, ServicePortName};
 #[derive(Debug, Default)]
 pub(super) struct Index {
     claims: HashMap<BindKey, Claims>,
+    /// Where these are.
+    nets: Nets,
     /// With the number of reasons for each.
     captures: HashMap<Capture, usize>,
 }
@@ -118,6 +121,11 @@ impl Index {
         self.captures.contains_key(capture)
     }
 
+    /// Whether a frontend has an address in this network.
+    pub(super) fn has_listener_in(&self, net: Net) -> bool {
+        self.nets.contains(net)
+    }
+
     pub(super) fn captures(&self) -> impl Iterator<Item = Capture> {
         self.captures.keys().copied()
     }
@@ -149,6 +157,7 @@ impl Index {
                 if let Slot::Occupied(mut claims) = self.claims.entry(key) {
                     if !claims.get_mut().remove(&placement.frontend) {
                         claims.remove();
+                        self.nets.remove(Net::of(key.addr.ip()));
                     }
                 }
             }
@@ -175,6 +184,7 @@ impl Index {
                     match self.claims.entry(key) {
                         Slot::Occupied(mut claims) => claims.get_mut().add(claim),
                         Slot::Vacant(slot) => {
+                            self.nets.add(Net::of(key.addr.ip()));
                             slot.insert(Claims {
                                 first: claim,
                                 others: Vec::new(),
@@ -231,13 +241,17 @@ impl Journal {
             .or_insert_with(|| index.is_captured(&capture));
     }
 
-    /// Adds the differences to a delta, in an order that does not depend on hashing.
-    pub(super) fn finish(mut self, index: &Index, delta: &mut Delta) {
+    /// Adds the differences to a delta, in an order that does not depend on hashing. Returns where there was no listener.
+    pub(super) fn finish(mut self, index: &Index, delta: &mut Delta) -> Vec<BindKey> {
+        let mut appeared = Vec::new();
         for (key, before) in self.bindings {
             self.problems_after.extend(index.conflicts(key));
             let after = index.binding(&key);
             if before.as_ref().map(Arc::as_ptr) != after.map(Arc::as_ptr) {
                 delta.bindings.push((key, after.cloned()));
+            }
+            if before.is_none() && after.is_some() {
+                appeared.push(key);
             }
         }
         delta
@@ -255,5 +269,6 @@ impl Journal {
         let difference = |a: &BTreeSet<Problem>, b| a.difference(b).cloned().collect();
         delta.problems = difference(&self.problems_after, &self.problems_before);
         delta.resolved = difference(&self.problems_before, &self.problems_after);
+        appeared
     }
 }

@@ -15,6 +15,7 @@ mod entry;
 pub mod explain;
 mod frontend;
 mod index;
+mod loops;
 mod nodeport_addresses;
 mod policy;
 mod table;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::context::Context;
 use super::entry::Entry;
 use super::index::{Index, Journal};
+use super::loops::Loops;
 use super::nodeport_addresses::NodePortIps;
 use super::{BindKey, Capture, Delta, Frontend, Inputs, Problem, Route, Settings};
 use crate::types::{IpFamily, NamespacedName, PerFamily};
@@ -27,6 +28,7 @@ pub struct Table {
     pub(super) context: Context,
     pub(super) entries: HashMap<NamespacedName, Entry>,
     pub(super) index: Index,
+    pub(super) loops: Loops,
     /// Sums over all entries.
     no_local_endpoints: PerFamily<NoLocalEndpoints>,
     /// What is wrong that no Service here carries, each as `KIND name: what`; for explain alone.
@@ -41,6 +43,7 @@ impl Table {
             context: Context::default(),
             entries: HashMap::new(),
             index: Index::default(),
+            loops: Loops::default(),
             no_local_endpoints: PerFamily::default(),
             complaints: Vec::new(),
         }
@@ -74,10 +77,13 @@ impl Table {
         }
         let mut change = Change::default();
         // Once each: before and after are compared by Service.
-        for name in changed.collect::<BTreeSet<_>>() {
+        let changed: BTreeSet<_> = changed.cloned().collect();
+        for name in &changed {
             self.replace(name, inputs, &mut change);
         }
-        change.finish(&self.index)
+        let (mut delta, appeared) = change.finish(&self.index);
+        self.look_for_loops(changed, &appeared, &mut delta);
+        delta
     }
 
     /// Takes over everything in `inputs`. The delta still says only what is different.
@@ -98,7 +104,10 @@ impl Table {
         for name in gone.iter().chain(present) {
             self.replace(name, inputs, &mut change);
         }
-        change.finish(&self.index)
+        let (mut delta, _) = change.finish(&self.index);
+        let all = self.entries.keys().cloned().collect();
+        self.look_for_loops(all, &[], &mut delta);
+        delta
     }
 
     /// Works out one Service again.
@@ -115,6 +124,7 @@ impl Table {
         if let Some(old) = &old {
             self.index.withdraw(old, &mut change.journal);
         }
+        self.loops.replaced(old.as_ref(), new.as_ref());
         change.count(name, old.as_ref(), new.as_ref());
         let lacking =
             |entry: Option<&Entry>| entry.map(Entry::no_local_endpoints).unwrap_or_default();
@@ -177,6 +187,7 @@ impl Table {
         let conflicts = keys.flat_map(|key| self.index.conflicts(key));
         let mut problems: Vec<_> = own_problems(entry)
             .chain(conflicts.filter(|problem| problem.service == *service))
+            .chain(self.loops.of(service).iter().cloned())
             .collect();
         problems.dedup();
         problems
@@ -231,11 +242,12 @@ impl Change {
         self.delta.endpoints_changed += usize::from(routes(old) != routes(new));
     }
 
-    fn finish(mut self, index: &Index) -> Delta {
-        self.journal.finish(index, &mut self.delta);
+    /// The delta, and where listeners have appeared.
+    fn finish(mut self, index: &Index) -> (Delta, Vec<BindKey>) {
+        let appeared = self.journal.finish(index, &mut self.delta);
         self.delta
             .health_checks
             .sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        self.delta
+        (self.delta, appeared)
     }
 }

@@ -209,6 +209,24 @@ pub fn change_slices(rng: &mut Rng, world: &mut World) -> NamespacedName {
     name
 }
 
+/// Makes endpoints of a Service addresses and ports that may be some Service's.
+pub fn bend_back(rng: &mut Rng, world: &mut World) -> NamespacedName {
+    let name = NamespacedName::parse(one(rng, &SERVICES)).expect("good");
+    let mut slices: Vec<EndpointSlice> = (0..2).map(|n| random_slice(rng, &name, n)).collect();
+    for subset in slices.iter_mut().flat_map(|slice| &mut slice.subsets) {
+        let family = usize::from(subset.family == IpFamily::V6);
+        for endpoint in &mut subset.endpoints {
+            let virtual_or_ours = [one(rng, &CLUSTER_IPS[family]), OTHER_IPS[family][0]];
+            endpoint.ip = ip(one(rng, &virtual_or_ours));
+        }
+        for port in &mut subset.ports {
+            port.port = one(rng, &[53, 80, 30053, 30080]);
+        }
+    }
+    world.set_slices(&name, slices);
+    name
+}
+
 fn random_service(rng: &mut Rng, name: &NamespacedName) -> Service {
     let ports = 1 + rng.below(3);
     let ports: Vec<_> = PORT_NAMES[..ports]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use portico::routing::{
     BindKey, Capture, Delta, DetectLocal, Flow, FrontendKind, HealthCheck, NoLocalEndpoints,
-    NodePortAddresses, Scope, Settings, Table, Verdict, VirtualIps,
+    NodePortAddresses, Problem, Scope, Settings, Table, Verdict, VirtualIps,
 };
 use portico::types::{
     Conditions, IpFamily, NamespacedName, PerFamily, Protocol, Service, ServiceType, TrafficPolicy,
@@ -349,6 +349,49 @@ fn an_endpoint_that_is_a_frontend_is_a_loop_and_not_used() {
             "ready, but a loop: it is a nodePort of ns/a",
         ]
     );
+}
+
+#[test]
+fn a_loop_is_a_problem_from_when_it_appears_to_its_end() {
+    let mut world = world();
+    // Pods, a node and virtual IPs are in networks of their own; the endpoint at 172.30.0.1 is there before that Service is.
+    let addresses = ["10.0.0.1", "192.168.0.2", "172.30.0.1"].map(|ip| endpoint(ip, None));
+    let ports = [("", TCP, 80)];
+    let slices = vec![slice("ns/web", 1, IpFamily::V4, &ports, addresses.to_vec())];
+    let web = service("ns/web", &["172.30.0.9"], vec![port("", TCP, 80, 0)]);
+    world.add(web, slices);
+    let mut table = world.table(&settings());
+    let mut now = |world: &World, changed: &str| {
+        let delta = world.feed(|inputs| table.update(inputs, [name(changed)].iter()));
+        let said = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
+        let both: [Vec<String>; 2] = [said(&delta.problems), said(&delta.resolved)];
+        let explained = explain_service(&table, &name("ns/web"));
+        (both, list(&explained["problems"]).len())
+    };
+    let said = |message: &str| {
+        let message = format!("service ns/web: port ns/web: endpoint {message}");
+        vec![message.replace("...", " is not used, as it would be a loop: it is a ")]
+    };
+    let none = Vec::new;
+    assert_eq!(now(&world, "ns/web"), ([none(), none()], 0));
+
+    add_web(&mut world, "ns/a", "172.30.0.1", |_| ());
+    let first = said("172.30.0.1:80...clusterIP of ns/a");
+    assert_eq!(now(&world, "ns/a"), ([first.clone(), none()], 1));
+    assert_eq!(now(&world, "ns/web"), ([none(), none()], 1), "once");
+
+    // A node port listens at a wildcard address; it is another reason.
+    add_web(&mut world, "ns/b", "172.30.0.2", |service| {
+        service.ports[0].node_port = 80;
+    });
+    let both = said("172.30.0.1:80...clusterIP of ns/a (and 1 more)");
+    assert_eq!(now(&world, "ns/b"), ([both.clone(), first], 1));
+
+    world.services.remove(&name("ns/a"));
+    let other = said("192.168.0.2:80...nodePort of ns/b");
+    assert_eq!(now(&world, "ns/a"), ([other.clone(), both], 1));
+    world.services.remove(&name("ns/web"));
+    assert_eq!(now(&world, "ns/web"), ([none(), other], 0));
 }
 
 #[test]
