@@ -61,7 +61,7 @@
 //!   (`tests/routing.rs`, `tests/flows.rs`)
 //! - What portico adds to the kernel carries its mark: link `vethportico`, routes and rules of protocol 112. (`tests/portal.rs`)
 //! - No panic on anything that a client, an endpoint, a file or the apiserver sends; a panic is a bug and aborts the
-//!   process. (`panic = "abort"` in Cargo.toml)
+//!   process. (`panic = "abort"` in Cargo.toml; `tests/fuzz`, a target for each decoder, run by `scripts/fuzz`)
 
 #![forbid(unsafe_code)]
 

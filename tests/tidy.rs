@@ -1,5 +1,6 @@
 //! The rules that lib.rs's page states about the source itself.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -109,6 +110,46 @@ fn every_package_of_the_design_is_in_use() {
             .any(|(_, text)| text.contains(&format!("{package}::")));
         assert!(used, "{package} is not used");
     }
+}
+
+/// Names and versions in a lock file.
+fn locked(file: &str) -> Vec<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let text = fs::read_to_string(path).unwrap();
+    let field = |package: &str, name: &str| {
+        let value = package.split_once(&format!("{name} = \""))?.1;
+        value.split_once('"').map(|(value, _)| value.to_owned())
+    };
+    let packages = text.split("[[package]]").skip(1);
+    packages
+        .map(|package| {
+            (
+                field(package, "name").unwrap(),
+                field(package, "version").unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_fuzzed_is_what_is_shipped() {
+    let shipped = locked("Cargo.lock");
+    let fuzzed = locked("tests/fuzz/Cargo.lock");
+    let both: BTreeSet<&str> = shipped
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| fuzzed.iter().any(|(other, _)| other == name))
+        .collect();
+    assert!(both.contains("saphyr-parser"), "{both:?}");
+    // The engine's own needs may add another version of a package, but not replace it.
+    let wrong: Vec<_> = both
+        .into_iter()
+        .filter(|name| !fuzzed.iter().any(|p| p.0 == *name && shipped.contains(p)))
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "tests/fuzz/Cargo.lock differs in {wrong:?}"
+    );
 }
 
 #[test]

@@ -1,0 +1,32 @@
+//! Kubeconfigs: what is accepted can be used, and says the same in JSON.
+
+#![no_main]
+
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use portico::api::kubeconfig::{Config, Token};
+use portico::wire::yaml;
+
+fuzz_target!(|text: &str| {
+    let folder = Path::new("/etc/kubernetes");
+    let parsed = Config::parse(text, folder, None);
+    let with_master = Config::parse(text, folder, Some("https://192.0.2.1:6443"));
+    let Ok(config) = parsed else {
+        return;
+    };
+    assert!(config.server.starts_with("http://") || config.server.starts_with("https://"));
+    assert!(!config.server.ends_with('/'), "{}", config.server);
+    if let Token::Fixed(token) = &config.token {
+        assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+    let other = Config {
+        server: "https://192.0.2.1:6443".to_owned(),
+        ..config.clone()
+    };
+    assert_eq!(with_master, Ok(other), "--master replaces the server alone");
+
+    let documents = yaml::documents(text).expect("it was parsed before");
+    let json = documents[0].to_string();
+    assert_eq!(Config::parse(&json, folder, None), Ok(config), "{json}");
+});
