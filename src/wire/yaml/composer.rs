@@ -11,8 +11,11 @@ use super::{Piece, YamlError};
 
 /// As deep as serde_json goes before it refuses, so that both kinds of text have one limit.
 const MAX_DEPTH: usize = 127;
-/// Nodes that aliases may add in all. A few nested aliases can otherwise stand for billions.
-const MAX_ALIASED_NODES: usize = 100_000;
+/// What aliases may add in all, as [`weight`] has it. A few nested aliases can otherwise stand for billions of nodes.
+const MAX_ALIASED: usize = 100_000;
+/// So many bytes of text weigh as much as a node.
+const TEXT_PER_NODE: usize = 32;
+const TOO_MUCH: &str = "aliases expand to too much";
 
 /// Builds the values and hands them over in pieces.
 pub(super) struct Composer<'f> {
@@ -25,8 +28,9 @@ pub(super) struct Composer<'f> {
     begun: usize,
     /// Collections that are open, the innermost last.
     open: Vec<Open>,
-    /// The value of each anchor, with its number of nodes.
+    /// The value of each anchor, with its weight.
     anchors: HashMap<usize, (Value, usize)>,
+    /// The weight of all copies so far.
     aliased: usize,
     /// A whole document.
     complete: Option<Value>,
@@ -143,12 +147,12 @@ impl<'f> Composer<'f> {
     }
 
     fn alias(&mut self, anchor: usize, span: Span) -> Result<Value, YamlError> {
-        let Some((value, nodes)) = self.anchors.get(&anchor) else {
+        let Some((value, weight)) = self.anchors.get(&anchor) else {
             return Err(self.error(span, "an alias to an anchor that is not complete yet"));
         };
-        self.aliased += nodes;
-        if self.aliased > MAX_ALIASED_NODES {
-            return Err(self.error(span, "aliases expand to too much"));
+        self.aliased += weight;
+        if self.aliased > MAX_ALIASED {
+            return Err(self.error(span, TOO_MUCH));
         }
         let value = value.clone();
         if self.open.len() + depth(&value) > MAX_DEPTH {
@@ -160,8 +164,15 @@ impl<'f> Composer<'f> {
     /// A complete value: an element, a key, the value of a key, or a whole document.
     fn value(&mut self, value: Value, anchor: usize, span: Span) -> Result<(), YamlError> {
         if anchor > 0 {
-            let nodes = nodes(&value);
-            self.anchors.insert(anchor, (value.clone(), nodes));
+            let weight = weight(&value);
+            // What an anchor keeps is a copy; an anchor around it keeps it once more.
+            if self.open.iter().any(|open| open.anchor > 0) {
+                self.aliased += weight;
+            }
+            if self.aliased > MAX_ALIASED {
+                return Err(self.error(span, TOO_MUCH));
+            }
+            self.anchors.insert(anchor, (value.clone(), weight));
         }
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.complete = Some(value),
@@ -284,11 +295,17 @@ fn merge(entries: &mut Map<String, Value>, value: Value) {
     }
 }
 
-fn nodes(value: &Value) -> usize {
+/// The memory that a value takes: one for each node, and for every so many bytes of text.
+fn weight(value: &Value) -> usize {
+    let text = |text: &String| text.len() / TEXT_PER_NODE;
     1 + match value {
-        Value::Array(elements) => elements.iter().map(nodes).sum(),
-        Value::Object(entries) => entries.values().map(nodes).sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        Value::Array(elements) => elements.iter().map(weight).sum(),
+        Value::Object(entries) => {
+            let entries = entries.iter();
+            entries.map(|(key, value)| text(key) + weight(value)).sum()
+        }
+        Value::String(string) => text(string),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
 }
 

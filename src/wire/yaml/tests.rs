@@ -264,6 +264,22 @@ fn hostile_texts_are_refused() {
     }
     let error = documents(&laughs).expect_err("a billion laughs");
     assert_eq!(error.message, "aliases expand to too much");
+    let long = "x".repeat(200_000);
+    for text in [
+        format!("- &a {long}\n{}", "- *a\n".repeat(1000)),
+        format!("- &a {{? {long}}}\n{}", "- *a\n".repeat(1000)),
+        format!("{}{long}{}", "&a [".repeat(100), "]".repeat(100)),
+    ] {
+        let error = documents(&text).expect_err("more than memory can hold");
+        assert_eq!(error.message, "aliases expand to too much");
+    }
+    // One copy of everything is no expansion.
+    assert!(
+        documents(&format!(
+            "- &a [{long}, {long}]\n- &b [{long}, {long}]\n- *a"
+        ))
+        .is_ok()
+    );
     check_error(
         "a: &a [*a]",
         "line 1: an alias to an anchor that is not complete yet",
