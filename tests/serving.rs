@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use crate::util::apiserver::{ApiServer, Fault, Release};
 use crate::util::daemon::{Daemon, SOON};
@@ -323,6 +324,41 @@ fn a_stop_lets_live_connections_finish() {
     assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the end is passed on");
     drop(stream);
     assert!(portico.wait().success(), "{}", portico.log());
+}
+
+#[test]
+fn a_stop_lets_slow_clients_take_the_last_bytes() {
+    for portal in ["netns", "host"] {
+        let Some(cluster) = Cluster::new() else {
+            return;
+        };
+        let mut portico = cluster.portico(&["--drain-timeout", "10m", "--portal", portal]);
+        // More than the client's kernel takes, and less than the proxy's.
+        let sent: Vec<u8> = (0..20_000_u32).map(|n| n as u8).collect();
+        let vip: SocketAddr = VIP.parse().expect("an address");
+        let mut stream: TcpStream = cluster.net.client.run(|| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            socket.set_recv_buffer_size(2048).expect("room");
+            socket.connect(&vip.into()).expect("the Service is served");
+            socket.into()
+        });
+        stream.write_all(&sent).expect("the backend reads");
+        stream.shutdown(Shutdown::Write).expect("a socket");
+        let labels =
+            r#"{namespace="shop",service="web",port="http",protocol="TCP",ip_family="IPv4"}"#;
+        let read = |name: &str| cluster.metric(&format!("portico_service_{name}{labels}"));
+        eventually(SOON, "the proxy is done with the connection", || {
+            let counted = ["sent_bytes_total", "connections_active"].map(read);
+            (counted == [Some(20_000.0), Some(0.0)]).then_some(())
+        });
+        portico.signal(Signal::SIGTERM);
+        portico.wait_for("1 connections have ended, but their clients have yet to take");
+        let mut got = Vec::new();
+        stream.set_read_timeout(Some(SOON)).expect("a socket");
+        stream.read_to_end(&mut got).expect("all of it");
+        assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+        assert!(portico.wait().success(), "{}", portico.log());
+    }
 }
 
 #[test]

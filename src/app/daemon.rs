@@ -21,8 +21,12 @@ use crate::portal::{Portal, Protected};
 use crate::proxier::{self, Proxier};
 use crate::routing::Table;
 
-/// How long the portal outlives the last connection, so that its last bytes and its FIN reach the client.
+/// How long the portal outlives the last connection, whatever is left of `--drain-timeout`, for its last bytes and its FIN to
+/// reach the client.
 const LAST_BYTES: Duration = Duration::from_secs(1);
+/// Between two looks at whether they have; more each time.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LONGEST_LOOK: Duration = Duration::from_millis(200);
 
 /// How long a start that fails waits for the Event that says why.
 const TIME_TO_REPORT: Duration = Duration::from_secs(2);
@@ -124,7 +128,11 @@ impl Daemon {
         let listeners = self.sync.join();
         drop(self.feeds);
         if !drain.is_zero() {
-            wait_for_connections(&self.proxier, drain, tell, events);
+            let deadline = Instant::now() + drain;
+            let left = wait_for_connections(&self.proxier, deadline, tell, events);
+            if let (Ok(listeners), true) = (&listeners, left) {
+                wait_for_last_bytes(listeners, deadline, events);
+            }
         }
         match listeners.map(Listeners::shut) {
             Ok(Ok(())) => log::info!("stopped"),
@@ -146,27 +154,49 @@ fn watch_configuration(options: &Options, tell: &Sender<Event>) -> Result<(), Er
     config_file::watch(path, changed).map_err(|error| Error::file("cannot watch", path, error))
 }
 
-/// Gives connections their time; a second signal takes it back.
+/// Gives connections their time; false if a second signal takes it back.
 fn wait_for_connections(
     proxier: &Arc<Proxier>,
-    drain: Duration,
+    deadline: Instant,
     tell: &Sender<Event>,
     events: &Receiver<Event>,
-) {
+) -> bool {
     let active = proxier.active_connections();
     if active == 0 {
-        return;
+        return true;
     }
-    log::info!("waiting up to {drain:?} for {active} connections; a second signal ends this");
+    let left = deadline.saturating_duration_since(Instant::now());
+    log::info!("waiting up to {left:.0?} for {active} connections; a second signal ends this");
     let (proxier, tell) = (Arc::clone(proxier), tell.clone());
     let drained = thread::Builder::new().name("drain".into()).spawn(move || {
-        proxier.drain(Instant::now() + drain);
+        proxier.drain(deadline);
         // The main thread may be gone already.
         let _ = tell.send(Event::Drained);
     });
-    if drained.is_ok() && wait(events) == Event::Drained {
-        // What the last connections sent may still be on its way: the portal's routes carry it. A signal ends this, too.
-        let _ = events.recv_timeout(LAST_BYTES);
+    drained.is_ok() && wait(events) == Event::Drained
+}
+
+/// What ended connections have sent may still be on its way, and the portal's routes carry it. A signal ends this, too.
+fn wait_for_last_bytes(listeners: &Listeners, deadline: Instant, events: &Receiver<Event>) {
+    let now = Instant::now();
+    let (mut until, mut look) = (deadline.max(now + LAST_BYTES), FIRST_LOOK);
+    for looks in 0.. {
+        match listeners.unacknowledged() {
+            Some(0) => return,
+            // Not worth a word before: a FIN takes a moment.
+            Some(count) if looks == 5 => {
+                log::info!(
+                    "{count} connections have ended, but their clients have yet to take the last bytes"
+                );
+            }
+            Some(_) => {}
+            None => until = until.min(now + LAST_BYTES),
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || events.recv_timeout(look.min(left)).is_ok() {
+            return;
+        }
+        look = (2 * look).min(LONGEST_LOOK);
     }
 }
 

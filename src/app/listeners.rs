@@ -91,6 +91,11 @@ impl Listeners {
         &self.portal
     }
 
+    /// See [`Portal::unacknowledged`].
+    pub(super) fn unacknowledged(&self) -> Option<usize> {
+        self.portal.unacknowledged()
+    }
+
     /// Listeners that are open now.
     pub(super) fn open_count(&self) -> usize {
         self.open.len()

@@ -28,12 +28,14 @@ mod netns;
 mod socket;
 mod source;
 mod state;
+mod unsent;
 mod watch;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -296,6 +298,22 @@ impl Portal {
     /// What the portal has noticed. Never closed while the portal lives.
     pub fn events(&self) -> &Receiver<PortalEvent> {
         &self.events
+    }
+
+    /// How many connections have ended, but for their last bytes or their FIN, which the client has not acknowledged:
+    /// [`Self::close`] would cut these off. None if that cannot be seen.
+    pub fn unacknowledged(&self) -> Option<usize> {
+        let state = self.state();
+        let Some(routed) = &state.routed else {
+            return Some(0);
+        };
+        let count = match &routed.fabric.inside {
+            Some(inside) => unsent::count(inside.proc_net(), |_| true),
+            None => unsent::count(Path::new("/proc/thread-self/net"), |ip| {
+                routed.ledger.delivers(ip)
+            }),
+        };
+        count.ok()
     }
 
     /// Removes what was added to the host. Connections through the portal end here.

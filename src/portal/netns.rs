@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,8 @@ pub(super) struct Inside {
     /// Whether IPv6 can be carried.
     pub v6: bool,
     namespace: File,
+    /// Where the kernel tells about its sockets; empty if it does not.
+    proc_net: PathBuf,
     orders: Sender<Order>,
     /// Ends when `orders` is gone.
     _thread: JoinHandle<()>,
@@ -88,7 +91,7 @@ impl Inside {
                 what: "start a thread".to_owned(),
                 error,
             })?;
-        let (netlink, namespace) = started.recv().unwrap_or_else(|_| {
+        let (netlink, namespace, proc_net) = started.recv().unwrap_or_else(|_| {
             Err(Error::Kernel {
                 what: "make a network namespace".to_owned(),
                 error: io::ErrorKind::BrokenPipe.into(),
@@ -99,11 +102,17 @@ impl Inside {
             link: 0,
             v6: false,
             namespace,
+            proc_net,
             orders,
             _thread: thread,
         };
         inside.connect(host)?;
         Ok(inside)
+    }
+
+    /// Where the kernel tells about the sockets inside.
+    pub(super) fn proc_net(&self) -> &Path {
+        &self.proc_net
     }
 
     /// Where to order sockets.
@@ -218,7 +227,7 @@ fn mtu(host: &mut Netlink) -> u32 {
 }
 
 /// The thread that stays in the namespace and makes sockets there.
-fn live(ready: &Sender<Result<(Netlink, File), Error>>, orders: &Receiver<Order>) {
+fn live(ready: &Sender<Result<(Netlink, File, PathBuf), Error>>, orders: &Receiver<Order>) {
     let moved = move_in();
     let usable = moved.is_ok();
     if ready.send(moved).is_err() || !usable {
@@ -231,7 +240,7 @@ fn live(ready: &Sender<Result<(Netlink, File), Error>>, orders: &Receiver<Order>
     }
 }
 
-fn move_in() -> Result<(Netlink, File), Error> {
+fn move_in() -> Result<(Netlink, File, PathBuf), Error> {
     let making = "make a network namespace";
     let failed = |error: io::Error| Error::of("CAP_SYS_ADMIN", making, error);
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
@@ -259,5 +268,11 @@ fn move_in() -> Result<(Netlink, File), Error> {
     netlink
         .request(Request::link_up(LO))
         .map_err(|error| Error::net_admin("bring lo up", error))?;
-    Ok((netlink, namespace))
+    // `PID/task/TID`: this thread's, for others to read.
+    let thread = fs::read_link("/proc/thread-self");
+    let proc_net = thread.map_or_else(
+        |_| PathBuf::new(),
+        |thread| Path::new("/proc").join(thread).join("net"),
+    );
+    Ok((netlink, namespace, proc_net))
 }
