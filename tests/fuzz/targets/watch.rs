@@ -22,6 +22,9 @@ fn check<T: Decode + Debug + PartialEq>(kind: Kind, bytes: &[u8]) {
     for size in [1, 7] {
         assert_eq!(read::<T>(kind, bytes, size), whole, "in pieces of {size}");
     }
+    // What has come before the connection broke is what would have come.
+    let (before, _) = read::<T>(kind, &bytes[..bytes.len() / 2], bytes.len());
+    assert_eq!(whole.0.get(..before.len()), Some(&before[..]));
     for event in &whole.0 {
         if let Event::Bookmark {
             resource_version, ..
