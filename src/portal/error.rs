@@ -4,9 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
-const EPERM: i32 = 1;
-const EACCES: i32 = 13;
-const EOPNOTSUPP: i32 = 95;
+use nix::libc::{EACCES, EOPNOTSUPP, EPERM};
 
 /// Why a portal, or one capture, does not work.
 #[derive(Debug)]

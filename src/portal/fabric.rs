@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
+use nix::libc::{EADDRNOTAVAIL, ENODEV, ENOENT, ESRCH};
+
 use super::ledger::{Layout, Ledger, Object, Op};
 use super::netlink::{Netlink, Request, Route, Rule, TABLE_LOCAL, TABLE_MAIN, Via};
 use super::netns::{Inside, LO, VOICE, everything, gateway};
@@ -399,10 +401,6 @@ fn first_error(results: Vec<io::Result<()>>) -> io::Result<()> {
 }
 
 fn is_gone(error: &io::Error) -> bool {
-    const ENOENT: i32 = 2;
-    const ESRCH: i32 = 3;
-    const ENODEV: i32 = 19;
-    const EADDRNOTAVAIL: i32 = 99;
     matches!(
         error.raw_os_error(),
         Some(ENOENT | ESRCH | ENODEV | EADDRNOTAVAIL)

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use nix::libc::{RTM_DELROUTE, RTM_NEWROUTE, RTM_NEWRULE};
 use socket2::SockFilter;
 
 use crate::types::IpFamily;
@@ -83,9 +84,6 @@ pub fn sources(family: IpFamily, allow: &[IpNet]) -> Option<Vec<Instruction>> {
 /// The program for a socket that listens to rtnetlink: it passes links, addresses and removed rules, default routes, and
 /// the removal of routes that carry `protocol`; nothing that socket `own` did.
 pub fn announcements(own: u32, protocol: u8) -> Vec<Instruction> {
-    const NEW_ROUTE: u16 = 24;
-    const DEL_ROUTE: u16 = 25;
-    const NEW_RULE: u16 = 32;
     // Loads are big-endian, netlink's numbers are not.
     let half = |number: u16| u32::from(u16::from_be_bytes(number.to_ne_bytes()));
     let word = |number: u32| u32::from_be_bytes(number.to_ne_bytes());
@@ -95,9 +93,9 @@ pub fn announcements(own: u32, protocol: u8) -> Vec<Instruction> {
         Instruction::new(LOAD_WORD, 0, 0, port),
         Instruction::new(JUMP_EQUAL, 9, 0, word(own)),
         Instruction::new(LOAD_HALF, 0, 0, kind),
-        Instruction::new(JUMP_EQUAL, 7, 0, half(NEW_RULE)),
-        Instruction::new(JUMP_EQUAL, 3, 0, half(NEW_ROUTE)),
-        Instruction::new(JUMP_EQUAL, 0, 4, half(DEL_ROUTE)),
+        Instruction::new(JUMP_EQUAL, 7, 0, half(RTM_NEWRULE)),
+        Instruction::new(JUMP_EQUAL, 3, 0, half(RTM_NEWROUTE)),
+        Instruction::new(JUMP_EQUAL, 0, 4, half(RTM_DELROUTE)),
         Instruction::new(LOAD_BYTE, 0, 0, route_protocol),
         Instruction::new(JUMP_EQUAL, 2, 0, u32::from(protocol)),
         Instruction::new(LOAD_BYTE, 0, 0, destination_length),

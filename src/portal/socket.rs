@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use nix::libc::{EACCES, EMFILE, ENOENT};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
@@ -112,7 +113,6 @@ pub(super) fn refilter(socket: &Socket, allow: Option<&[IpNet]>) -> io::Result<(
 }
 
 fn refilter_as(socket: &Socket, family: IpFamily, allow: Option<&[IpNet]>) -> io::Result<()> {
-    const ENOENT: i32 = 2;
     let Some(allow) = allow else {
         return match socket.detach_filter() {
             Err(error) if error.raw_os_error() != Some(ENOENT) => Err(error),
@@ -132,8 +132,6 @@ fn refilter_as(socket: &Socket, family: IpFamily, allow: Option<&[IpNet]>) -> io
 
 /// The same kind of error, with what failed and what to do.
 fn explain(key: &BindKey, error: io::Error) -> io::Error {
-    const EMFILE: i32 = 24;
-    const EACCES: i32 = 13;
     let hint = match error.raw_os_error() {
         Some(EMFILE) => " (raise the limit of open files: LimitNOFILE, ulimit -n)",
         Some(EACCES) if key.addr.port() < 1024 => " (ports below 1024 need CAP_NET_BIND_SERVICE)",

@@ -5,8 +5,10 @@ use std::fs;
 use std::io;
 
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
+use nix::libc;
 
 use super::{Line, missing, note, ok};
+use crate::portal::netlink::uapi::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR};
 use crate::portal::netlink::{Netlink, attributes, messages, outcome, receive, text_of};
 
 /// The remains, or the presence, of a kube-proxy.
@@ -100,16 +102,14 @@ fn virtual_services(text: &str) -> usize {
 
 /// Asks nftables for its chains.
 fn kube_chains() -> io::Result<BTreeSet<String>> {
-    const GET_CHAIN: u16 = 10 << 8 | 4;
-    const NEW_CHAIN: u16 = 10 << 8 | 3;
-    const ERROR: u16 = 2;
-    const DONE: u16 = 3;
-    const REQUEST_DUMP: u16 = 0x301;
+    const NFTABLES: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
+    const GET_CHAIN: u16 = NFTABLES | libc::NFT_MSG_GETCHAIN as u16;
+    const NEW_CHAIN: u16 = NFTABLES | libc::NFT_MSG_NEWCHAIN as u16;
     // nlmsghdr {length, type, flags, sequence, port}, nfgenmsg {any family, version 0, resource 0}
     let mut query = Vec::new();
     query.extend(20u32.to_ne_bytes());
     query.extend(GET_CHAIN.to_ne_bytes());
-    query.extend(REQUEST_DUMP.to_ne_bytes());
+    query.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
     query.extend([0; 12]);
     let socket = Socket::new(NETLINK_NETFILTER)?;
     socket.send(&query, 0)?;
@@ -119,7 +119,7 @@ fn kube_chains() -> io::Result<BTreeSet<String>> {
         for message in messages(&datagram) {
             match message.kind {
                 NEW_CHAIN => chains.extend(kube_chain(message.payload)),
-                ERROR | DONE => return outcome(&message).map(|()| chains),
+                NLMSG_ERROR | NLMSG_DONE => return outcome(&message).map(|()| chains),
                 _ => {}
             }
         }

@@ -6,6 +6,10 @@
 use std::io;
 use std::net::IpAddr;
 
+use nix::libc::{
+    EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, EPERM, ESRCH,
+};
+
 use super::uapi::{
     NLA_F_NESTED, NLA_TYPE_MASK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_DONE, NLMSGERR_ATTR_MSG,
 };
@@ -239,15 +243,6 @@ fn error(code: i32, explanation: Option<String>) -> io::Error {
 /// Whether the portal asks for this very code, which an error with a text of its own would not tell: not permitted, not
 /// supported, there already, or not there. These say enough.
 fn decided_by_code(code: i32) -> bool {
-    const EPERM: i32 = 1;
-    const ENOENT: i32 = 2;
-    const ESRCH: i32 = 3;
-    const EACCES: i32 = 13;
-    const EEXIST: i32 = 17;
-    const ENODEV: i32 = 19;
-    const EOPNOTSUPP: i32 = 95;
-    const EAFNOSUPPORT: i32 = 97;
-    const EADDRNOTAVAIL: i32 = 99;
     matches!(
         code,
         EPERM

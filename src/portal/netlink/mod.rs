@@ -19,13 +19,14 @@ pub mod read;
 #[path = "../../../tests/util/rng.rs"]
 #[allow(dead_code, clippy::duplicate_mod)]
 mod rng;
-mod uapi;
+pub(super) mod uapi;
 mod write;
 
 use std::io;
 use std::ops::ControlFlow;
 
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use nix::libc::MSG_TRUNC;
 
 pub(super) use codec::{attributes, messages, outcome, text_of};
 pub use message::{
@@ -214,7 +215,6 @@ impl Netlink {
 
 /// Reads one datagram, which replaces what is in the buffer; never one that the buffer is too short for.
 pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
-    const MSG_TRUNC: i32 = 0x20;
     buffer.clear();
     buffer.reserve(ANSWER_SIZE);
     let length = socket.recv(buffer, MSG_TRUNC)?;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use nix::libc::ENOBUFS;
 use socket2::SockRef;
 
 use super::codec::{Message, messages};
@@ -96,7 +97,6 @@ impl Monitor {
 
     /// Reads all there is.
     pub fn drain(&mut self) -> io::Result<Vec<Change>> {
-        const ENOBUFS: i32 = 105;
         let mut changes = Vec::new();
         loop {
             match receive(&self.socket, &mut self.datagram) {

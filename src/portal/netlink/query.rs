@@ -2,6 +2,8 @@
 
 use std::io;
 
+use nix::libc::{EAFNOSUPPORT, ENODEV, EOPNOTSUPP};
+
 use super::uapi::*;
 use super::write::number;
 use super::{Address, Link, Netlink, PROTOCOL, Route, Rule, TABLE_MAIN, read};
@@ -10,7 +12,6 @@ use crate::types::IpFamily;
 impl Netlink {
     /// The link of that name, if there is one.
     pub fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
-        const ENODEV: i32 = 19;
         match self.get_link(name) {
             Err(error) if error.raw_os_error() == Some(ENODEV) => Ok(None),
             other => other,
@@ -70,8 +71,6 @@ impl Netlink {
 
 /// A family that this kernel does not have, or has no rules for, has nothing to show.
 fn missing_is_empty<T>(found: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
-    const EAFNOSUPPORT: i32 = 97;
-    const EOPNOTSUPP: i32 = 95;
     match found {
         Err(e) if matches!(e.raw_os_error(), Some(EAFNOSUPPORT | EOPNOTSUPP)) => Ok(Vec::new()),
         other => other,

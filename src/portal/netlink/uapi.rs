@@ -1,69 +1,71 @@
 //! The kernel's own names and layouts, of what we use: numbers, and the fixed headers that stand before attributes.
 //! Everything is in the byte order of the machine, but for what is inside an address.
 
-/// linux/netlink.h: kinds of messages common to all protocols.
-pub const NLMSG_ERROR: u16 = 2;
-pub const NLMSG_DONE: u16 = 3;
+use nix::libc;
+
+/// linux/if_link.h, linux/if_addr.h, linux/neighbour.h.
+pub use libc::{
+    IFA_ADDRESS, IFA_LOCAL, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_IFNAME, IFLA_INFO_DATA,
+    IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU, IFLA_NET_NS_FD, IFLA_OPERSTATE, NDA_DST, NDA_LLADDR,
+    NUD_PERMANENT,
+};
+pub use libc::{
+    RT_SCOPE_HOST, RT_SCOPE_UNIVERSE, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PREFSRC, RTA_TABLE,
+    RTM_F_CLONED, RTN_BLACKHOLE, RTN_LOCAL, RTN_UNICAST, RTPROT_UNSPEC,
+};
+/// linux/rtnetlink.h: kinds of messages, groups, routes.
+pub use libc::{
+    RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE,
+    RTM_GETRULE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWROUTE, RTM_NEWRULE, RTM_SETLINK,
+};
+pub use libc::{
+    RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_IFADDR,
+    RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE, RTNLGRP_LINK,
+};
+
+/// linux/netlink.h: kinds of messages common to all protocols, as wide as they are on the wire.
+pub const NLMSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
+pub const NLMSG_DONE: u16 = libc::NLMSG_DONE as u16;
 
 /// linux/netlink.h: flags of requests.
-pub const NLM_F_REQUEST: u16 = 0x1;
-pub const NLM_F_ACK: u16 = 0x4;
-pub const NLM_F_DUMP: u16 = 0x300;
-pub const NLM_F_REPLACE: u16 = 0x100;
-pub const NLM_F_EXCL: u16 = 0x200;
-pub const NLM_F_CREATE: u16 = 0x400;
+pub const NLM_F_REQUEST: u16 = libc::NLM_F_REQUEST as u16;
+pub const NLM_F_ACK: u16 = libc::NLM_F_ACK as u16;
+pub const NLM_F_DUMP: u16 = libc::NLM_F_DUMP as u16;
+pub const NLM_F_REPLACE: u16 = libc::NLM_F_REPLACE as u16;
+pub const NLM_F_EXCL: u16 = libc::NLM_F_EXCL as u16;
+pub const NLM_F_CREATE: u16 = libc::NLM_F_CREATE as u16;
 
 /// linux/netlink.h: flags of answers.
-pub const NLM_F_DUMP_INTR: u16 = 0x10;
-pub const NLM_F_CAPPED: u16 = 0x100;
-pub const NLM_F_ACK_TLVS: u16 = 0x200;
+pub const NLM_F_DUMP_INTR: u16 = libc::NLM_F_DUMP_INTR as u16;
+pub const NLM_F_CAPPED: u16 = libc::NLM_F_CAPPED as u16;
+pub const NLM_F_ACK_TLVS: u16 = libc::NLM_F_ACK_TLVS as u16;
+
+/// linux/netlink.h: the bits of an attribute's type beside its kind.
+pub const NLA_F_NESTED: u16 = libc::NLA_F_NESTED as u16;
+pub const NLA_TYPE_MASK: u16 = libc::NLA_TYPE_MASK as u16;
+
+/// linux/if.h, linux/if_addr.h.
+pub const IFF_UP: u32 = libc::IFF_UP as u32;
+pub const IF_OPER_UP: u8 = libc::IF_OPER_UP as u8;
+pub const IFA_F_NODAD: u8 = libc::IFA_F_NODAD as u8;
+
+/// sys/socket.h: address families.
+pub const AF_UNSPEC: u8 = libc::AF_UNSPEC as u8;
+pub const AF_INET: u8 = libc::AF_INET as u8;
+pub const AF_INET6: u8 = libc::AF_INET6 as u8;
+
+/// netinet/in.h: protocols.
+pub const IPPROTO_TCP: u8 = libc::IPPROTO_TCP as u8;
+pub const IPPROTO_UDP: u8 = libc::IPPROTO_UDP as u8;
+pub const IPPROTO_SCTP: u8 = libc::IPPROTO_SCTP as u8;
+
+// What libc has no names for.
 
 /// linux/netlink.h: `enum nlmsgerr_attrs`.
 pub const NLMSGERR_ATTR_MSG: u16 = 1;
 
-/// linux/netlink.h: the bits of an attribute's type beside its kind.
-pub const NLA_F_NESTED: u16 = 0x8000;
-pub const NLA_TYPE_MASK: u16 = 0x3fff;
-
-/// linux/rtnetlink.h: kinds of messages.
-pub const RTM_NEWLINK: u16 = 16;
-pub const RTM_DELLINK: u16 = 17;
-pub const RTM_GETLINK: u16 = 18;
-pub const RTM_SETLINK: u16 = 19;
-pub const RTM_NEWADDR: u16 = 20;
-pub const RTM_DELADDR: u16 = 21;
-pub const RTM_GETADDR: u16 = 22;
-pub const RTM_NEWROUTE: u16 = 24;
-pub const RTM_DELROUTE: u16 = 25;
-pub const RTM_GETROUTE: u16 = 26;
-pub const RTM_NEWNEIGH: u16 = 28;
-pub const RTM_NEWRULE: u16 = 32;
-pub const RTM_DELRULE: u16 = 33;
-pub const RTM_GETRULE: u16 = 34;
-
-/// linux/rtnetlink.h: `enum rtnetlink_groups`.
-pub const RTNLGRP_LINK: u32 = 1;
-pub const RTNLGRP_IPV4_IFADDR: u32 = 5;
-pub const RTNLGRP_IPV4_ROUTE: u32 = 7;
-pub const RTNLGRP_IPV4_RULE: u32 = 8;
-pub const RTNLGRP_IPV6_IFADDR: u32 = 9;
-pub const RTNLGRP_IPV6_ROUTE: u32 = 11;
-pub const RTNLGRP_IPV6_RULE: u32 = 19;
-
 /// linux/rtnetlink.h: routes.
-pub const RTN_UNICAST: u8 = 1;
-pub const RTN_LOCAL: u8 = 2;
-pub const RTN_BLACKHOLE: u8 = 6;
-pub const RT_SCOPE_UNIVERSE: u8 = 0;
-pub const RT_SCOPE_HOST: u8 = 254;
-pub const RTPROT_UNSPEC: u8 = 0;
 pub const RTNH_F_ONLINK: u32 = 0x4;
-pub const RTM_F_CLONED: u32 = 0x200;
-pub const RTA_DST: u16 = 1;
-pub const RTA_OIF: u16 = 4;
-pub const RTA_GATEWAY: u16 = 5;
-pub const RTA_PREFSRC: u16 = 7;
-pub const RTA_TABLE: u16 = 15;
 
 /// linux/fib_rules.h.
 pub const FR_ACT_TO_TBL: u8 = 1;
@@ -74,18 +76,7 @@ pub const FRA_PROTOCOL: u16 = 21;
 pub const FRA_IP_PROTO: u16 = 22;
 pub const FRA_DPORT_RANGE: u16 = 24;
 
-/// linux/if.h, linux/if_link.h, linux/veth.h.
-pub const IFF_UP: u32 = 0x1;
-pub const IF_OPER_UP: u8 = 6;
-pub const IFLA_ADDRESS: u16 = 1;
-pub const IFLA_IFNAME: u16 = 3;
-pub const IFLA_MTU: u16 = 4;
-pub const IFLA_OPERSTATE: u16 = 16;
-pub const IFLA_LINKINFO: u16 = 18;
-pub const IFLA_AF_SPEC: u16 = 26;
-pub const IFLA_NET_NS_FD: u16 = 28;
-pub const IFLA_INFO_KIND: u16 = 1;
-pub const IFLA_INFO_DATA: u16 = 2;
+/// linux/if_link.h, linux/veth.h.
 pub const VETH_INFO_PEER: u16 = 1;
 /// Inside it, `IPV4_DEVCONF_*` of linux/ip.h.
 pub const IFLA_INET_CONF: u16 = 1;
@@ -93,26 +84,6 @@ pub const IPV4_DEVCONF_FORWARDING: u16 = 1;
 pub const IPV4_DEVCONF_RP_FILTER: u16 = 8;
 pub const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 pub const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
-
-/// linux/if_addr.h.
-pub const IFA_F_NODAD: u8 = 0x2;
-pub const IFA_ADDRESS: u16 = 1;
-pub const IFA_LOCAL: u16 = 2;
-
-/// linux/neighbour.h.
-pub const NUD_PERMANENT: u16 = 0x80;
-pub const NDA_DST: u16 = 1;
-pub const NDA_LLADDR: u16 = 2;
-
-/// sys/socket.h: address families.
-pub const AF_UNSPEC: u8 = 0;
-pub const AF_INET: u8 = 2;
-pub const AF_INET6: u8 = 10;
-
-/// netinet/in.h: protocols.
-pub const IPPROTO_TCP: u8 = 6;
-pub const IPPROTO_UDP: u8 = 17;
-pub const IPPROTO_SCTP: u8 = 132;
 
 /// `struct ifinfomsg` of linux/rtnetlink.h, for links.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
