@@ -64,11 +64,26 @@ enum Expect {
 impl Expect {
     fn parse(value: &Value) -> Self {
         match value.as_str() {
-            None => Self::Endpoints(texts(value).into_iter().map(str::to_owned).collect()),
+            None => Self::endpoints(value),
             Some("REJECT") => Self::Reject,
             Some("DROP") => Self::Drop,
             Some(other) => panic!("unknown expectation {other}"),
         }
+    }
+
+    /// What explain has said of a connection.
+    fn said(answer: &Value) -> Self {
+        match text(answer, "verdict") {
+            "endpoints" => Self::endpoints(&answer["endpoints"]),
+            "reject" => Self::Reject,
+            "drop" => Self::Drop,
+            "not-matched" => Self::NotMatched,
+            other => panic!("{other}: {answer}"),
+        }
+    }
+
+    fn endpoints(addresses: &Value) -> Self {
+        Self::Endpoints(texts(addresses).into_iter().map(str::to_owned).collect())
     }
 
     /// As explain says it.

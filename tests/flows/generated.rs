@@ -9,7 +9,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use super::{AT_LEAST, Case, Expect, Got, HOST, Lab, SILENCE, manifest};
-use crate::routing::world::{cases, ip, list, text, texts};
+use crate::routing::world::{cases, ip, list, text};
 use crate::util::daemon::SOON;
 use crate::util::eventually;
 use crate::util::rng::Rng;
@@ -274,18 +274,10 @@ fn play(environment: &Value, seed: u64) {
 /// Tries one connection; says what explain said.
 fn agrees(lab: &Lab, state: &Value, case: &Case) -> &'static str {
     let said = lab.explain(case);
-    let mut case = case.clone();
-    let endpoints: BTreeSet<String> = texts(&said["endpoints"])
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
     let context = format!("{case:?}: {said}");
-    case.expect = match text(&said, "verdict") {
-        "endpoints" => Expect::Endpoints(endpoints),
-        "reject" => Expect::Reject,
-        "drop" => Expect::Drop,
-        "not-matched" => Expect::NotMatched,
-        other => panic!("{other}: {context}"),
+    let case = Case {
+        expect: Expect::said(&said),
+        ..case.clone()
     };
     let service = list(&state["services"]).iter().find(|service| {
         let name = said["servicePort"].as_str().unwrap_or_default();
