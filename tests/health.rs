@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,7 +9,7 @@ use portico::health::*;
 use portico::types::counters::ServiceCounters;
 use portico::types::{IpFamily, NamespacedName, Protocol, ServicePortName};
 
-use crate::util::eventually;
+use crate::util::{eventually, promtool};
 
 const SOON: Duration = Duration::from_secs(10);
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -390,30 +389,6 @@ fn metrics_are_what_prometheus_reads() {
         );
     }
     promtool(&text);
-}
-
-/// Prometheus' own checker, where it is installed.
-fn promtool(text: &str) {
-    let command = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = match command {
-        Ok(child) => child,
-        Err(error) if error.kind() == ErrorKind::NotFound => return eprintln!("no promtool"),
-        Err(error) => panic!("{error}"),
-    };
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.trim().is_empty(), "{said}");
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use crate::util::apiserver::{ApiServer, Fault, Release};
 use crate::util::daemon::{Daemon, SOON};
 use crate::util::netns::{Namespace, Net};
-use crate::util::{Folder, eventually};
+use crate::util::{Folder, eventually, promtool};
 
 const VIP: &str = "10.96.0.10:80";
 const HEALTHZ: &str = "127.0.0.1:10256";
@@ -189,7 +188,7 @@ fn metrics_count_what_a_service_carries() {
     let counted = text.lines().find_map(|line| line.strip_prefix(&lists));
     let counted: Option<u64> = counted.and_then(|count| count.parse().ok());
     assert!(counted.is_some_and(|count| count >= 3), "{text}");
-    promtool_approves(&text);
+    promtool(&text);
 
     let (code, flags) = cluster.get(METRICS, "/flagz").unwrap();
     assert_eq!(code, 200);
@@ -241,26 +240,6 @@ fn a_server_that_cannot_be_bound_is_an_event_even_when_that_is_the_end() {
     );
     drop(taken);
     portico.wait_for("healthz: listening on 127.0.0.1:10256 after all");
-}
-
-/// Prometheus' own judgement of the format, where it is installed.
-fn promtool_approves(text: &str) {
-    let promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut promtool) = promtool else {
-        eprintln!("left out: no promtool");
-        return;
-    };
-    let mut stdin = promtool.stdin.take().expect("it is piped");
-    stdin.write_all(text.as_bytes()).expect("it reads");
-    drop(stdin);
-    let output = promtool.wait_with_output().expect("it ends");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.trim().is_empty(), "{said}");
 }
 
 #[test]

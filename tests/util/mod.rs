@@ -8,6 +8,8 @@ pub mod daemon;
 pub mod netns;
 pub mod rng;
 
+use std::io::{ErrorKind, Write};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Polls until `check` gives a value; panics with `what` once `limit` has passed.
@@ -21,6 +23,30 @@ pub fn eventually<T>(limit: Duration, what: &str, mut check: impl FnMut() -> Opt
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Prometheus' own checker of the text format, where it is installed.
+#[track_caller]
+pub fn promtool(text: &str) {
+    let command = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut promtool = match command {
+        Ok(promtool) => promtool,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return eprintln!("left out: no promtool");
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let mut stdin = promtool.stdin.take().expect("it is piped");
+    stdin.write_all(text.as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = promtool.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && said.trim().is_empty(), "{said}");
 }
 
 /// A temporary directory, removed on drop.
