@@ -15,6 +15,7 @@
 //! ledger   pure: captures -> kernel objects, counted, with a minute of lingering      filter   pure: source ranges -> BPF
 //! fabric   those objects as routes and rules; restoring them                          netns    the namespace, its thread
 //! watch    thread: rtnetlink announcements -> restoring, events                       netlink  requests, dumps, monitor
+//! unsent   ended connections whose last bytes are still on their way
 //! ```
 
 pub mod check;
