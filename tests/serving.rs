@@ -1,9 +1,11 @@
 //! The real program as its surroundings see it: probes, scrapes, health check node ports, the service manager, its end.
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -287,6 +289,58 @@ fn another_configuration_ends_the_process_with_status_1() {
     let mut portico = cluster.portico(&["--config", path.to_str().expect("UTF-8")]);
     folder.write("config.yaml", &format!("{text}mode: iptables\n"));
     assert_eq!(portico.wait().code(), Some(1), "{}", portico.log());
+}
+
+#[test]
+fn what_is_no_apiserver_is_said_once_and_on_one_line_each() {
+    let Some(node) = Namespace::new("node") else {
+        return;
+    };
+    let listener = node.run(|| TcpListener::bind("127.0.0.1:0"));
+    let listener = listener.expect("loopback has a free port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let lists = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&lists);
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let counted = Arc::clone(&counted);
+            // Whatever becomes of one client, the next is answered.
+            thread::spawn(move || refuse_with_a_page(&client, &counted));
+        }
+    });
+    let portico = Daemon::start(&node, &["--master", &url, "--portal", "none"]);
+    // Each round asks all three ways.
+    eventually(SOON, "three rounds", || {
+        (lists.load(Ordering::SeqCst) >= 9).then_some(())
+    });
+    let log = portico.log();
+    assert_eq!(portico.logged("in a simpler way"), 2, "{log}");
+    assert_eq!(portico.logged("cannot follow EndpointSlices"), 1, "{log}");
+    let page = r"404: <html> <h1>no\u{1b}[31m such page</h1> </html>";
+    assert!(portico.logged(page) >= 3, "{log}");
+    let is_record = |line: &str| line.starts_with("20") && line.contains("Z [");
+    assert!(log.lines().all(is_record), "{log}");
+}
+
+/// Answers every request so; counts those for endpoints by whatever name.
+fn refuse_with_a_page(client: &TcpStream, endpoints: &AtomicUsize) -> std::io::Result<()> {
+    let page = "<html>\n<h1>no\x1b[31m such page</h1>\r\n</html>\n";
+    let mut lines = BufReader::new(client).lines();
+    while let Some(request) = lines.next().transpose()? {
+        endpoints.fetch_add(usize::from(request.contains("/endpoint")), Ordering::SeqCst);
+        while lines
+            .next()
+            .transpose()?
+            .is_some_and(|line| !line.is_empty())
+        {}
+        let length = page.len();
+        let mut client = client;
+        write!(
+            client,
+            "HTTP/1.1 404 Not Found\r\nContent-Length: {length}\r\n\r\n{page}"
+        )?;
+    }
+    Ok(())
 }
 
 #[test]

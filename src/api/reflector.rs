@@ -176,6 +176,7 @@ impl<T: Resource> Reflector<T> {
             let error = match self.client.get(&url, encoding) {
                 Ok(body) => {
                     self.targets.settle();
+                    self.reports.simpler.clear();
                     return Ok(body);
                 }
                 Err(error) => error,
@@ -195,7 +196,15 @@ impl<T: Resource> Reflector<T> {
                 return Err(error);
             }
             let path = self.targets.current().path;
-            log::info!("{}s: {error}; asking for {path} in a simpler way", T::KIND);
+            let level = match self.reports.simpler(path) {
+                true => log::Level::Info,
+                false => log::Level::Debug,
+            };
+            let kind = T::KIND;
+            log::log!(
+                level,
+                "{kind}s: {error}; asking for {path} in a simpler way"
+            );
         }
     }
 
@@ -330,9 +339,20 @@ struct Reports {
     problems: BTreeMap<NamespacedName, Box<str>>,
     changed: bool,
     absent: bool,
+    /// Paths asked in a simpler way since one of them last answered.
+    simpler: Vec<&'static str>,
 }
 
 impl Reports {
+    /// True the first time since a server last understood what it was asked: one that is no apiserver never does.
+    fn simpler(&mut self, path: &'static str) -> bool {
+        let news = !self.simpler.contains(&path);
+        if news {
+            self.simpler.push(path);
+        }
+        news
+    }
+
     /// Notes what is wrong with an object; gives the object, if there is one for us.
     fn object<T: Resource>(&mut self, item: Result<Item<T>, ItemError>) -> Option<T> {
         let item = match item {
