@@ -1,4 +1,4 @@
-//! Manifests: however a text is cut, and in whichever order a list says what it is, the same objects.
+//! Manifests: wherever a text is cut, and in whichever order a list says what it is, the same objects.
 
 #![no_main]
 
@@ -6,14 +6,17 @@ use libfuzzer_sys::fuzz_target;
 use portico::wire::{Interner, Manifests, manifests, yaml};
 use portico_fuzz::Pieces;
 
+/// What the decoder reads at once.
+const CHUNK: usize = 16 * 1024;
+
 fuzz_target!(|bytes: &[u8]| {
-    let whole = read(bytes, bytes.len().max(1));
-    for size in [1, 7] {
-        assert_eq!(read(bytes, size), whole, "in pieces of {size}");
-    }
-    let (Ok(found), Ok(text)) = (whole, std::str::from_utf8(bytes)) else {
+    let Ok(found) = read(bytes) else {
         return;
     };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        panic!("no text: {found:?}");
+    };
+    cut_elsewhere(text, &found);
     // Without keys that appear twice a text says the same when it is written in another way: as JSON, its keys sorted.
     let Ok(documents) = yaml::documents(text) else {
         return;
@@ -30,11 +33,25 @@ fuzz_target!(|bytes: &[u8]| {
         .iter()
         .map(|document| format!("{document}\n"))
         .collect();
-    let again = read(json.as_bytes(), json.len().max(1)).expect("JSON");
-    assert_eq!(again, found, "{json}");
+    assert_eq!(read(json.as_bytes()), Ok(found), "{json}");
 });
 
-fn read(bytes: &[u8], size: usize) -> Result<Manifests, String> {
-    let open = || Ok(Pieces::new(bytes, size));
+/// Behind blank lines, so that a chunk ends within the text, and within a character if there is a long one; what is wrong is as many lines further down.
+fn cut_elsewhere(text: &str, found: &Manifests) {
+    if text.is_empty() || text.starts_with('\u{feff}') {
+        return;
+    }
+    let within = (1..text.len()).find(|at| !text.is_char_boundary(*at));
+    let lines = CHUNK - within.unwrap_or(text.len() / 2).min(CHUNK);
+    let mut again = read(format!("{}{text}", "\n".repeat(lines)).as_bytes()).expect("the same");
+    let duplicates = again.duplicates.iter_mut().map(|(_, error)| error);
+    for error in again.broken.iter_mut().chain(duplicates) {
+        error.line -= lines;
+    }
+    assert_eq!(&again, found);
+}
+
+fn read(bytes: &[u8]) -> Result<Manifests, String> {
+    let open = || Ok(Pieces::new(bytes, 3));
     manifests(open, &mut Interner::default()).map_err(|error| error.to_string())
 }

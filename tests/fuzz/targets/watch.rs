@@ -19,9 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn check<T: Decode + Debug + PartialEq>(kind: Kind, bytes: &[u8]) {
     let whole = read::<T>(kind, bytes, bytes.len().max(1));
-    for size in [1, 7] {
-        assert_eq!(read::<T>(kind, bytes, size), whole, "in pieces of {size}");
-    }
+    assert_eq!(read::<T>(kind, bytes, 3), whole, "in pieces");
     // What has come before the connection broke is what would have come.
     let (before, _) = read::<T>(kind, &bytes[..bytes.len() / 2], bytes.len());
     assert_eq!(whole.0.get(..before.len()), Some(&before[..]));
