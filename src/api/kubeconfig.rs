@@ -359,16 +359,18 @@ fn server_url(text: &str, tls: bool) -> Result<String, String> {
     let uri: ureq::http::Uri = url
         .parse()
         .map_err(|error| format!("{text:?} is no URL: {error}"))?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http" | "https"), Some(host)) if !host.is_empty() => {}
+    let scheme = match (uri.scheme_str(), uri.host()) {
+        (Some(scheme @ ("http" | "https")), Some(host)) if !host.is_empty() => scheme,
         _ => return Err(format!("{text:?} is no http or https URL")),
-    }
+    };
     if uri.query().is_some() || uri.authority().is_some_and(|a| a.as_str().contains('@')) {
         return Err(format!(
             "{text:?} has more than scheme, host, port and path"
         ));
     }
-    Ok(url)
+    // Others compare it; in the user's spelling it may have capitals.
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    Ok(format!("{scheme}://{rest}"))
 }
 
 #[cfg(test)]
@@ -449,6 +451,10 @@ mod tests {
         assert_eq!(server(insecure, None), expect("https://h:1"));
         assert_eq!(server(insecure, Some("m:2")), expect("https://m:2"));
         assert_eq!(server("", Some("http://m:2/")), expect("http://m:2"));
+        assert_eq!(
+            server("server: \"HttpS://H/A\"", None),
+            expect("https://H/A")
+        );
         assert!(server("server: \"ftp://h\"", None).is_err());
         assert!(server("server: \"https://user:pw@h\"", None).is_err());
     }
