@@ -4,26 +4,27 @@
 //! look each endpoint up would cost more than the rest of the change, and to look at every Service what all of them cost. So the
 //! networks of all endpoints are kept, and those of all listeners: nearly always these are others.
 
-use std::collections::hash_map::Entry as Slot;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::entry::{Entry, PortEntry};
 use super::{BindKey, Delta, Problem, Table};
 use crate::types::NamespacedName;
 
-/// What is known about loops.
+/// With so many new listeners at once, near endpoints, it is quicker to look at every Service.
+const MANY: usize = 16;
+
+/// What is known about loops. There are few or none, and few networks: lists will do.
 #[derive(Debug, Default)]
 pub(super) struct Loops {
-    /// Services that have some, with what has been said of them.
-    found: BTreeMap<NamespacedName, Vec<Problem>>,
+    /// What has been said, sorted.
+    found: Vec<Problem>,
     /// Networks of endpoints, counted by Services.
     endpoints: Nets,
 }
 
 /// Networks, and how many reasons there are for each.
 #[derive(Debug, Default)]
-pub(super) struct Nets(HashMap<Net, usize>);
+pub(super) struct Nets(Vec<(Net, usize)>);
 
 /// The first 16 bits of an IPv4 address, the first 48 of an IPv6 one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,20 +50,23 @@ impl Net {
 
 impl Nets {
     pub(super) fn add(&mut self, net: Net) {
-        *self.0.entry(net).or_default() += 1;
+        match self.0.iter_mut().find(|(known, _)| *known == net) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((net, 1)),
+        }
     }
 
     pub(super) fn remove(&mut self, net: Net) {
-        if let Slot::Occupied(mut count) = self.0.entry(net) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+        if let Some(at) = self.0.iter().position(|(known, _)| *known == net) {
+            self.0[at].1 -= 1;
+            if self.0[at].1 == 0 {
+                self.0.swap_remove(at);
             }
         }
     }
 
     pub(super) fn contains(&self, net: Net) -> bool {
-        self.0.contains_key(&net)
+        self.0.iter().any(|(known, _)| *known == net)
     }
 }
 
@@ -78,84 +82,110 @@ impl Loops {
     }
 
     /// What is wrong with this Service.
-    pub(super) fn of(&self, service: &NamespacedName) -> &[Problem] {
-        self.found.get(service).map_or(&[], |problems| problems)
+    pub(super) fn of(&self, service: &NamespacedName) -> impl Iterator<Item = &Problem> {
+        let at = self
+            .found
+            .partition_point(|problem| problem.service < *service);
+        let found = self.found.iter().skip(at);
+        found.take_while(move |problem| problem.service == *service)
     }
 }
 
 impl Table {
-    /// Looks for loops again where they may have come or gone: in these Services, and wherever an endpoint is where a listener
-    /// has appeared.
+    /// Looks for loops again where they may have come or gone: in these Services (None: in all), and wherever an endpoint is
+    /// where a listener has appeared.
     pub(super) fn look_for_loops(
         &mut self,
-        mut services: BTreeSet<NamespacedName>,
+        services: Option<Vec<NamespacedName>>,
         appeared: &[BindKey],
         delta: &mut Delta,
     ) {
-        services.extend(self.loops.found.keys().cloned());
-        services.extend(self.met_by(appeared));
-        for name in services {
-            let after = self.entries.get(&name).map(|entry| self.loops_of(entry));
-            let after = after.unwrap_or_default();
-            let before = self.loops.found.remove(&name).unwrap_or_default();
-            let differs = |from: &[Problem], to: &[Problem]| -> Vec<Problem> {
-                let news = to.iter().filter(|problem| !from.contains(problem));
-                news.cloned().collect()
-            };
-            delta.problems.extend(differs(&before, &after));
-            delta.resolved.extend(differs(&after, &before));
-            if !after.is_empty() {
-                self.loops.found.insert(name, after);
+        let before = std::mem::take(&mut self.loops.found);
+        let services = services.and_then(|mut services| {
+            services.extend(before.iter().map(|problem| problem.service.clone()));
+            services.extend(self.met_by(appeared)?);
+            services.sort_unstable();
+            services.dedup();
+            Some(services)
+        });
+        let mut after = Vec::new();
+        match services {
+            Some(services) => {
+                let entries = services.iter().filter_map(|name| self.entries.get(name));
+                entries.for_each(|entry| self.add_loops(entry, &mut after));
+            }
+            None => {
+                let entries = self.entries.values();
+                entries.for_each(|entry| self.add_loops(entry, &mut after));
             }
         }
-        delta.problems.sort_unstable();
-        delta.resolved.sort_unstable();
+        after.sort_unstable();
+        let differs = |from: &[Problem], to: &[Problem], all: &mut Vec<Problem>| {
+            let news = to
+                .iter()
+                .filter(|problem| from.binary_search(problem).is_err());
+            all.extend(news.cloned());
+            all.sort_unstable();
+        };
+        differs(&before, &after, &mut delta.problems);
+        differs(&after, &before, &mut delta.resolved);
+        self.loops.found = after;
     }
 
-    /// Services with an endpoint where one of these listeners is.
-    fn met_by(&self, appeared: &[BindKey]) -> BTreeSet<NamespacedName> {
+    /// Services with an endpoint where one of these listeners is. None: that is for each of them to see.
+    fn met_by(&self, appeared: &[BindKey]) -> Option<Vec<NamespacedName>> {
         if appeared.is_empty() {
-            return BTreeSet::new();
+            return Some(Vec::new());
         }
         let is_near = |ip: &IpAddr| self.loops.endpoints.contains(Net::of(*ip));
         let host_is_near = self.context.host_addresses().iter().any(is_near);
-        let (mut exact, mut wildcard) = (HashSet::new(), HashSet::new());
-        for BindKey { addr, protocol, .. } in appeared {
-            if addr.ip().is_unspecified() {
-                wildcard.extend(host_is_near.then_some((addr.port(), *protocol)));
-            } else {
-                exact.extend(is_near(&addr.ip()).then_some((*addr, *protocol)));
+        let near = appeared.iter().filter(|key| match key.addr.ip() {
+            ip if ip.is_unspecified() => host_is_near,
+            ip => is_near(&ip),
+        });
+        let near: Vec<&BindKey> = near.take(MANY + 1).collect();
+        if near.is_empty() || near.len() > MANY {
+            return near.is_empty().then(Vec::new);
+        }
+        let is_at = |key: &BindKey, endpoint: &SocketAddr| match key.addr.ip() {
+            ip if ip.is_unspecified() => {
+                endpoint.port() == key.addr.port() && self.context.is_host_address(endpoint.ip())
             }
-        }
-        if exact.is_empty() && wildcard.is_empty() {
-            return BTreeSet::new();
-        }
+            _ => *endpoint == key.addr,
+        };
         let is_met = |port: &PortEntry| {
-            let protocol = port.route.name.protocol;
-            endpoints(port).any(|endpoint| {
-                exact.contains(&(endpoint, protocol))
-                    || wildcard.contains(&(endpoint.port(), protocol))
-                        && self.context.is_host_address(endpoint.ip())
-            })
+            let of_protocol = |key: &&&BindKey| key.protocol == port.route.name.protocol;
+            let mut keys = near.iter().filter(of_protocol);
+            keys.any(|key| endpoints(port).any(|endpoint| is_at(key, &endpoint)))
         };
         let entries = self.entries.iter();
         let met = entries.filter(|(_, entry)| entry.ports.iter().any(is_met));
-        met.map(|(name, _)| name.clone()).collect()
+        Some(met.map(|(name, _)| name.clone()).collect())
     }
 
-    fn loops_of(&self, entry: &Entry) -> Vec<Problem> {
+    fn add_loops(&self, entry: &Entry, found: &mut Vec<Problem>) {
         let host = self.context.host_addresses();
         let is_near = |net: &Net| {
             self.index.has_listener_in(*net) || host.iter().any(|ip| Net::of(*ip) == *net)
         };
         if !nets(entry).iter().any(is_near) {
-            return Vec::new();
+            return;
         }
-        let loops = entry.ports.iter().filter_map(|port| {
+        for port in &entry.ports {
             let name = &port.route.name;
-            let own = |at| Some((at, self.own_listener(at, name.protocol)?));
-            let loops: BTreeMap<_, _> = endpoints(port).filter_map(own).collect();
-            let (endpoint, own) = loops.first_key_value()?;
+            let mut first = None;
+            let mut loops = Vec::new();
+            for endpoint in endpoints(port) {
+                if let Some(own) = self.own_listener(endpoint, name.protocol) {
+                    first.get_or_insert((endpoint, own));
+                    if !loops.contains(&endpoint) {
+                        loops.push(endpoint);
+                    }
+                }
+            }
+            let Some((endpoint, own)) = first else {
+                continue;
+            };
             let more = match loops.len() {
                 1 => String::new(),
                 all => format!(" (and {} more)", all - 1),
@@ -164,12 +194,11 @@ impl Table {
             let message = format!(
                 "port {name}: endpoint {endpoint} is not used, as it would be a loop: it is a {kind} of {whose}{more}"
             );
-            Some(Problem {
+            found.push(Problem {
                 service: entry.service.name.clone(),
                 message: message.into(),
-            })
-        });
-        loops.collect()
+            });
+        }
     }
 }
 

@@ -77,12 +77,13 @@ impl Table {
         }
         let mut change = Change::default();
         // Once each: before and after are compared by Service.
-        let changed: BTreeSet<_> = changed.cloned().collect();
+        let changed: BTreeSet<_> = changed.collect();
         for name in &changed {
             self.replace(name, inputs, &mut change);
         }
         let (mut delta, appeared) = change.finish(&self.index);
-        self.look_for_loops(changed, &appeared, &mut delta);
+        let changed = changed.into_iter().cloned().collect();
+        self.look_for_loops(Some(changed), &appeared, &mut delta);
         delta
     }
 
@@ -105,8 +106,7 @@ impl Table {
             self.replace(name, inputs, &mut change);
         }
         let (mut delta, _) = change.finish(&self.index);
-        let all = self.entries.keys().cloned().collect();
-        self.look_for_loops(all, &[], &mut delta);
+        self.look_for_loops(None, &[], &mut delta);
         delta
     }
 
@@ -187,7 +187,7 @@ impl Table {
         let conflicts = keys.flat_map(|key| self.index.conflicts(key));
         let mut problems: Vec<_> = own_problems(entry)
             .chain(conflicts.filter(|problem| problem.service == *service))
-            .chain(self.loops.of(service).iter().cloned())
+            .chain(self.loops.of(service).cloned())
             .collect();
         problems.dedup();
         problems
