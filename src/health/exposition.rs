@@ -1,9 +1,9 @@
 //! The Prometheus text format, written in pieces: thousands of series are never in memory at once.
 
-use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use super::metrics::{Answers, OfFamily, Reading, SyncMetrics, seconds_since_epoch};
+use super::lines::{Text, Type};
+use super::metrics::{OfFamily, SyncMetrics, seconds_since_epoch};
 use super::process::Process;
 use crate::types::counters::ServiceCounters;
 use crate::types::{IpFamily, ServicePortName};
@@ -383,98 +383,6 @@ fn rows_of(text: &mut Text, family: &PerServicePort, port: &ServicePortCounters)
             label,
         ];
         text.row(family.name, suffix, labels.into_iter().flatten(), value);
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Type {
-    Counter,
-    Gauge,
-    Histogram,
-    Summary,
-    Untyped,
-}
-
-impl fmt::Display for Type {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-            Self::Summary => "summary",
-            Self::Untyped => "untyped",
-        })
-    }
-}
-
-/// Lines of the format.
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: Type, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.row(name, "", labels.iter().copied(), value);
-    }
-
-    fn row<'a>(
-        &mut self,
-        name: &str,
-        suffix: &str,
-        labels: impl Iterator<Item = (&'a str, &'a str)>,
-        value: f64,
-    ) {
-        let _ = write!(self.0, "{name}{suffix}");
-        let mut separator = '{';
-        for (label, value) in labels {
-            let _ = write!(self.0, "{separator}{label}=\"");
-            self.escape(value);
-            self.0.push('"');
-            separator = ',';
-        }
-        if separator == ',' {
-            self.0.push('}');
-        }
-        let _ = writeln!(self.0, " {value}");
-    }
-
-    fn escape(&mut self, value: &str) {
-        for c in value.chars() {
-            match c {
-                '\\' => self.0.push_str("\\\\"),
-                '"' => self.0.push_str("\\\""),
-                '\n' => self.0.push_str("\\n"),
-                c => self.0.push(c),
-            }
-        }
-    }
-
-    fn one(&mut self, name: &str, kind: Type, help: &str, value: f64) {
-        self.family(name, kind, help);
-        self.sample(name, &[], value);
-    }
-
-    fn answers(&mut self, name: &str, help: &str, answers: &Answers) {
-        self.family(name, Type::Counter, help);
-        self.sample(name, &[("code", "200")], answers.good.get() as f64);
-        self.sample(name, &[("code", "503")], answers.bad.get() as f64);
-    }
-
-    fn histogram(&mut self, name: &str, family: IpFamily, reading: &Reading) {
-        let family = ("ip_family", family.as_str());
-        let mut bucket = |bound: &str, count: u64| {
-            let labels = [family, ("le", bound)].into_iter();
-            self.row(name, "_bucket", labels, count as f64);
-        };
-        for (bound, count) in &reading.buckets {
-            bucket(&bound.to_string(), *count);
-        }
-        bucket("+Inf", reading.count);
-        self.row(name, "_sum", [family].into_iter(), reading.sum);
-        self.row(name, "_count", [family].into_iter(), reading.count as f64);
     }
 }
 

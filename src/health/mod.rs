@@ -8,6 +8,7 @@ mod connection;
 mod exposition;
 mod healthz;
 pub mod http;
+mod lines;
 mod listeners;
 mod metrics;
 mod process;
