@@ -36,13 +36,24 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(read(json.as_bytes()), Ok(found), "{json}");
 });
 
-/// Behind blank lines, so that a chunk ends within the text, and within a character if there is a long one; what is wrong is as many lines further down.
+/// Behind blank lines, so that a chunk ends within a character, or else within a marker between documents; what is wrong is
+/// as many lines further down.
 fn cut_elsewhere(text: &str, found: &Manifests) {
     if text.is_empty() || text.starts_with('\u{feff}') {
         return;
     }
-    let within = (1..text.len()).find(|at| !text.is_char_boundary(*at));
-    let lines = CHUNK - within.unwrap_or(text.len() / 2).min(CHUNK);
+    let character = (1..text.len()).find(|at| !text.is_char_boundary(*at));
+    let marker = || {
+        ["\n---", "\n..."]
+            .map(|marker| text.find(marker))
+            .into_iter()
+            .flatten()
+            .min()
+    };
+    let Some(within) = character.or_else(|| Some(marker()? + 2)) else {
+        return;
+    };
+    let lines = CHUNK - within.min(CHUNK);
     let mut again = read(format!("{}{text}", "\n".repeat(lines)).as_bytes()).expect("the same");
     let duplicates = again.duplicates.iter_mut().map(|(_, error)| error);
     for error in again.broken.iter_mut().chain(duplicates) {
