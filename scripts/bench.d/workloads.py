@@ -130,11 +130,13 @@ class Workload:
     unit: str
     run: Callable
     udp: bool = False
+    # Measurements in each round: more where they differ most.
+    repeat: int = 1
 
 
 BULK = {"rate": "Gbit/s", "unit": "GB"}
 ALL = {
-    "http-64": Workload("Small HTTP requests on 64 kept connections", "requests/s", "request", wrk),
+    "http-64": Workload("Small HTTP requests on 64 kept connections", "requests/s", "request", wrk, repeat=3),
     "http-1": Workload("Small HTTP requests on one kept connection", "requests/s", "request", lambda c, s: wrk(c, s, connections=1)),
     "connect": Workload("A connection per request, 64 at a time", "connections/s", "connection", lambda c, s: wrk(c, s, close=True)),
     "bulk-1-up": Workload("One stream, client to endpoint", run=iperf, **BULK),
