@@ -22,6 +22,10 @@ class Results:
         values = [value for value in self.values(workload, candidate, field) if value is not None]
         return statistics.median(values) if values else None
 
+    def first(self, workload, candidate, field):
+        """What the first round found, or None."""
+        return next((value for value in self.values(workload, candidate, field) if value is not None), None)
+
     def ratio(self, workload, candidate, peers, field, best=max):
         """The median over rounds of what the candidate did to what the best peer did in the same round."""
         columns = [self.values(workload, peer, field) for peer in peers]
@@ -67,7 +71,9 @@ def workload_table(results, key, workload, names):
         row += [value("cpu_per_unit", scale) if through else "-", value("machine_per_unit", scale)]
         row += [value("pss_kb", 1 / 1024) if through else "-"]
         if idle:
-            row += [value(field) if through else "-" for field in ("kb_per_connection", "files_per_connection")]
+            # Of the first round: later ones find the memory that it took still there.
+            memory = figure(results.first(key, name, "kb_per_connection"), 2)
+            row += [memory if through else "-", value("files_per_connection") if through else "-"]
         rows.append(row)
     return f"### {workload.title}\n\n{table(header, rows)}"
 
