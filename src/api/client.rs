@@ -233,8 +233,8 @@ impl<E: fmt::Display> fmt::Display for Advice<E> {
     }
 }
 
-/// A body as the server meant it. ureq would do the same, but with room for a decoder on the stack of every thread that ever
-/// reads a body, compressed or not: 40 KiB that stay.
+/// A body as the server meant it. ureq would do the same, but with room for a decoder, more than anything else takes, on the
+/// stack of every thread that ever reads a body, compressed or not; and there it stays.
 fn reader(response: Response<Body>) -> Reader {
     let encoding = response.headers().get(header::CONTENT_ENCODING);
     let is_compressed = encoding.is_some_and(|encoding| encoding.as_bytes() == b"gzip");
