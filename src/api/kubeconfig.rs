@@ -350,12 +350,11 @@ impl<'v> Section<'v> {
 
 /// The base URL; without a scheme it is https if anything about TLS is configured, as client-go has it.
 fn server_url(text: &str, tls: bool) -> Result<String, String> {
-    let text = text.trim().trim_end_matches('/');
-    let url = match (text.contains("://"), tls) {
-        (true, _) => text.to_string(),
-        (false, true) => format!("https://{text}"),
-        (false, false) => format!("http://{text}"),
-    };
+    let text = text.trim();
+    let default = if tls { "https" } else { "http" };
+    let (scheme, rest) = text.split_once("://").unwrap_or((default, text));
+    let rest = rest.trim_end_matches('/');
+    let url = format!("{scheme}://{rest}");
     let uri: ureq::http::Uri = url
         .parse()
         .map_err(|error| format!("{text:?} is no URL: {error}"))?;
@@ -368,8 +367,7 @@ fn server_url(text: &str, tls: bool) -> Result<String, String> {
             "{text:?} has more than scheme, host, port and path"
         ));
     }
-    // Others compare it; in the user's spelling it may have capitals.
-    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    // Others compare the scheme, which in the user's spelling may have capitals.
     Ok(format!("{scheme}://{rest}"))
 }
 
@@ -456,6 +454,8 @@ mod tests {
             expect("https://H/A")
         );
         assert!(server("server: \"ftp://h\"", None).is_err());
+        assert!(server("server: \"https://\"", None).is_err());
+        assert!(server("", Some("http:///")).is_err());
         assert!(server("server: \"https://user:pw@h\"", None).is_err());
     }
 
