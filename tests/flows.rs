@@ -109,6 +109,9 @@ struct Lab {
 
 #[test]
 fn connections_end_where_upstreams_do() {
+    let Some(_) = Namespace::new("possible") else {
+        return;
+    };
     let file = cases("flow-cases.json");
     let environment = &file["environment"];
     thread::scope(|scope| {
@@ -187,7 +190,7 @@ fn node_ports(group: &Value) -> BTreeSet<u16> {
 }
 
 impl Lab {
-    /// None (and a line that says so) where we may not make namespaces.
+    /// None (and a note of it) where we may not make namespaces.
     fn new(environment: &Value, group: &Value, flows: &[Case]) -> Option<Self> {
         let (node, client, backend) = (
             Namespace::new("node")?,

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 /// Which modules each module may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("types", &[]),
@@ -18,16 +20,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("control", &["types"]),
 ];
 
-/// The packages that the product is built on.
-const PACKAGES: &[&str] = &[
-    "crossbeam_channel",
-    "ureq",
-    "serde",
-    "serde_json",
-    "mio",
-    "signal_hook",
-    "log",
-    "simplelog",
+/// The packages of the design, and the module whose work each of them does.
+const PACKAGES: &[(&str, &str)] = &[
+    ("crossbeam-channel", "config"),
+    ("ureq", "api"),
+    ("serde", "wire"),
+    ("serde_json", "wire"),
+    ("mio", "proxier"),
+    ("signal-hook", "app"),
+    ("log", "app"),
+    ("simplelog", "app"),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
@@ -101,14 +103,76 @@ fn imports_point_down() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// A file's code without its unit tests, comments and strings.
+fn code(text: &str) -> String {
+    let program = text.split("#[cfg(test)]\nmod ").next().unwrap();
+    let lines = program.lines().map(|line| {
+        let line = line.split("//").next().unwrap();
+        // What stands between quotes is every second piece.
+        line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether code takes something of a package: a path that begins with it and names an item. rustc sees to it that what is
+/// imported is used.
+fn uses(code: &str, package: &str) -> bool {
+    let path = format!("{}::", package.replace('-', "_"));
+    code.match_indices(&path).any(|(at, _)| {
+        let starts = !code[..at].ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c));
+        starts && code[at + path.len()..].starts_with(|c: char| c.is_alphabetic() || c == '{')
+    })
+}
+
+/// Cargo's own view of Cargo.toml: the name, section and defaults of each dependency.
+fn dependencies() -> Vec<(String, bool, bool)> {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version=1", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let listed = metadata["packages"][0]["dependencies"].as_array().unwrap();
+    let each = listed.iter().map(|dependency| {
+        let name = dependency["name"].as_str().unwrap().to_owned();
+        let always = dependency["kind"].is_null()
+            && dependency["optional"] == false
+            && dependency["target"].is_null();
+        (name, always, dependency["uses_default_features"] == true)
+    });
+    each.collect()
+}
+
 #[test]
 fn every_package_of_the_design_is_in_use() {
-    let sources = sources();
-    for package in PACKAGES {
-        let used = sources
+    let dependencies = dependencies();
+    for (package, module) in PACKAGES {
+        let always = dependencies
             .iter()
-            .any(|(_, text)| text.contains(&format!("{package}::")));
-        assert!(used, "{package} is not used");
+            .any(|(name, always, _)| name == package && *always);
+        assert!(always, "{package} is no dependency of every build");
+        let used = sources()
+            .iter()
+            .any(|(path, text)| module_of(path) == *module && uses(&code(text), package));
+        assert!(used, "{module} does not use {package}");
+    }
+}
+
+#[test]
+fn every_dependency_is_used_has_a_reason_and_no_default_features() {
+    let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
+    let lines: Vec<&str> = manifest.lines().collect();
+    let program: Vec<String> = sources().iter().map(|(_, text)| code(text)).collect();
+    for (name, always, defaults) in dependencies() {
+        assert!(!defaults, "{name} lacks default-features = false");
+        let used = program.iter().any(|code| uses(code, &name));
+        assert!(used || !always, "{name} is not used");
+        let entry = format!("{name} = ");
+        let reasons = lines.windows(2).filter(|pair| pair[1].starts_with(&entry));
+        assert!(
+            reasons.clone().count() > 0 && reasons.clone().all(|pair| pair[0].starts_with("# ")),
+            "{name} has no reason above it in Cargo.toml"
+        );
     }
 }
 

@@ -16,17 +16,15 @@ use crate::util::eventually;
 const ALONE: &str = "PORTICO_TEST_BACKEND";
 
 /// The first time, runs this test again in a process of its own that leaves the backend to us. There, says where it is.
-fn alone(test: &str) -> Option<SocketAddr> {
+fn alone() -> Option<SocketAddr> {
     if let Ok(backend) = std::env::var(ALONE) {
         return Some(backend.parse().unwrap());
     }
     let backend = Backend::start(Manner::Echo);
+    let thread = std::thread::current();
+    let test = thread.name().expect("libtest names a test's thread");
     let status = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            &format!("proxier::limits::{test}"),
-            "--nocapture",
-        ])
+        .args(["--exact", test, "--nocapture"])
         .env(ALONE, backend.addr.to_string())
         .status();
     assert!(status.unwrap().success());
@@ -81,7 +79,7 @@ fn ask(addr: SocketAddr, text: &[u8]) -> TcpStream {
 
 #[test]
 fn ten_thousand_connections_leave_nothing_behind() {
-    let Some(backend) = alone("ten_thousand_connections_leave_nothing_behind") else {
+    let Some(backend) = alone() else {
         return;
     };
     let rig = Rig::new();
@@ -116,7 +114,7 @@ fn ten_thousand_connections_leave_nothing_behind() {
 
 #[test]
 fn clients_wait_while_there_are_no_files() {
-    let Some(backend) = alone("clients_wait_while_there_are_no_files") else {
+    let Some(backend) = alone() else {
         return;
     };
     let rig = Rig::new();
@@ -176,7 +174,7 @@ fn clients_wait_while_there_are_no_files() {
 
 #[test]
 fn nothing_wakes_up_while_nothing_happens() {
-    let Some(backend) = alone("nothing_wakes_up_while_nothing_happens") else {
+    let Some(backend) = alone() else {
         return;
     };
     let rig = Rig::new();

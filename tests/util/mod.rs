@@ -5,12 +5,15 @@
 pub mod apiserver;
 pub mod backend;
 pub mod daemon;
+pub mod left_out;
 pub mod netns;
 pub mod rng;
 
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use left_out::left_out;
 
 /// Polls until `check` gives a value; panics with `what` once `limit` has passed.
 #[track_caller]
@@ -37,7 +40,7 @@ pub fn promtool(text: &str) {
     let mut promtool = match command {
         Ok(promtool) => promtool,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return eprintln!("left out: no promtool");
+            return left_out("promtool is missing (Debian: prometheus)");
         }
         Err(error) => panic!("{error}"),
     };

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 
+use super::left_out::left_out;
+
 static COUNTER: AtomicUsize = AtomicUsize::new(0);
 
 /// A named network namespace (`/run/netns/<name>`) with `lo` up.
@@ -20,10 +22,10 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes one; None (and a line that says so) where we may not.
+    /// Makes one; None (and a note of it) where we may not.
     pub fn new(role: &str) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("left out: needs root to make network namespaces");
+            left_out("only root may make network namespaces");
             return None;
         }
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -32,14 +34,12 @@ impl Namespace {
         match made {
             Ok(output) if output.status.success() => {}
             Ok(output) => {
-                eprintln!(
-                    "left out: no network namespaces: {}",
-                    text(&output.stderr).trim()
-                );
+                let why = text(&output.stderr);
+                left_out(&format!("no network namespaces: {}", why.trim()));
                 return None;
             }
             Err(error) => {
-                eprintln!("left out: cannot run ip: {error}");
+                left_out(&format!("ip cannot run (Debian: iproute2): {error}"));
                 return None;
             }
         }
@@ -201,7 +201,7 @@ impl Net {
     /// The first of the backend's eight addresses.
     pub const BACKEND6: &str = "fd92::2";
 
-    /// Makes them; None (and a line that says so) where we may not.
+    /// Makes them; None (and a note of it) where we may not.
     pub fn new() -> Option<Self> {
         let (node, client, backend) = (
             Namespace::new("node")?,
@@ -225,7 +225,7 @@ impl Net {
         }
         for setting in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
             if let Err(error) = node.sysctl(setting, "1") {
-                eprintln!("left out: cannot set {setting}: {error}");
+                left_out(&format!("{setting} cannot be set: {error}"));
                 return None;
             }
         }
