@@ -9,14 +9,14 @@ const RESET: Duration = Duration::from_secs(120);
 
 /// 0.8 s, 1.6 s, 3.2 s ... 30 s, each up to doubled at random so that a thousand nodes do not come back as one.
 #[derive(Clone, Debug, Default)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
     last: Option<Instant>,
 }
 
 impl Backoff {
     /// How long to wait now. `random` is in `0.0..1.0`.
-    pub fn next(&mut self, now: Instant, random: f64) -> Duration {
+    pub(crate) fn next(&mut self, now: Instant, random: f64) -> Duration {
         let quiet = |last: Instant| now.saturating_duration_since(last) >= RESET;
         if self.last.is_some_and(quiet) {
             self.failures = 0;
@@ -30,16 +30,16 @@ impl Backoff {
 
 /// SplitMix64. What needs randomness here (jitter) needs no secrecy.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// Every seed is good.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next 64 bits.
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -48,7 +48,7 @@ impl Random {
     }
 
     /// A number in `0.0..1.0`.
-    pub fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 }

@@ -42,7 +42,7 @@ const LONGEST_PAGE: usize = 200;
 const COMPRESSED: usize = 4 * 1024;
 
 /// The body of a response, read as it arrives.
-pub type Reader = Box<dyn Read + Send>;
+pub(crate) type Reader = Box<dyn Read + Send>;
 
 /// Whether the body may be compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

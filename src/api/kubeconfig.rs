@@ -16,24 +16,24 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// What a kubeconfig's current context says, checked as far as it can be without a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Config {
+pub(crate) struct Config {
     /// Base URL, without a slash at its end.
-    pub server: String,
+    pub(crate) server: String,
     /// Who signs the server's certificate; None for the roots of the web.
-    pub ca: Option<Material>,
+    pub(crate) ca: Option<Material>,
     /// Client certificate and key.
-    pub client: Option<(Material, Material)>,
+    pub(crate) client: Option<(Material, Material)>,
     /// Bearer token.
-    pub token: Token,
+    pub(crate) token: Token,
     /// The name to ask for and to check, if not the server's own.
-    pub tls_server_name: Option<String>,
+    pub(crate) tls_server_name: Option<String>,
     /// Do not check the server's certificate.
-    pub insecure: bool,
+    pub(crate) insecure: bool,
 }
 
 /// PEM, in a file that may be replaced while we run, or in the kubeconfig itself.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Material {
+pub(crate) enum Material {
     /// Read when needed.
     File(PathBuf),
     /// Decoded from base64.
@@ -52,7 +52,7 @@ impl fmt::Debug for Material {
 
 /// A bearer token.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub enum Token {
+pub(crate) enum Token {
     /// There is none.
     #[default]
     None,
@@ -74,7 +74,7 @@ impl fmt::Debug for Token {
 
 impl Config {
     /// Reads a kubeconfig; `master` replaces its server.
-    pub fn from_file(path: &Path, master: Option<&str>) -> Result<Self, Error> {
+    pub(crate) fn from_file(path: &Path, master: Option<&str>) -> Result<Self, Error> {
         let problem = |what: &dyn fmt::Display| {
             Error::config(format_args!("kubeconfig {}: {what}", path.display()))
         };
@@ -86,7 +86,7 @@ impl Config {
     }
 
     /// `--master` alone: nobody in particular asks.
-    pub fn from_master(master: &str) -> Result<Self, Error> {
+    pub(crate) fn from_master(master: &str) -> Result<Self, Error> {
         let server = server_url(master, false)
             .map_err(|what| Error::config(format_args!("--master: {what}")))?;
         Ok(Self {
@@ -96,7 +96,7 @@ impl Config {
     }
 
     /// A pod's own service account. Outside of a pod: an error that says what to do.
-    pub fn in_cluster() -> Result<Self, Error> {
+    pub(crate) fn in_cluster() -> Result<Self, Error> {
         Self::in_cluster_at(&|name| std::env::var(name).ok(), Path::new(SERVICE_ACCOUNT))
     }
 
@@ -142,7 +142,7 @@ impl Config {
     }
 
     /// Decodes a kubeconfig's text. Relative paths are relative to the folder that it lies in.
-    pub fn parse(text: &str, folder: &Path, master: Option<&str>) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, folder: &Path, master: Option<&str>) -> Result<Self, String> {
         let mut documents = yaml::documents(text).map_err(|error| error.to_string())?;
         if documents.len() > 1 {
             return Err("more than one document".to_string());

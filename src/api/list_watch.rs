@@ -24,15 +24,15 @@ pub struct Selection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// What the answer holds.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The collection's path.
-    pub path: &'static str,
+    pub(crate) path: &'static str,
     /// `labelSelector`; empty for none.
-    pub labels: String,
+    pub(crate) labels: String,
     /// `fieldSelector`; empty for none.
-    pub fields: String,
+    pub(crate) fields: String,
     /// Without the field selector the answer is larger, but not wrong: we select again ourselves.
-    pub fields_optional: bool,
+    pub(crate) fields_optional: bool,
 }
 
 /// A kind of object that a reflector can follow.
@@ -125,7 +125,7 @@ impl Resource for ServiceCidr {
 
 /// The ways to ask for a resource, and which of them this server understands.
 #[derive(Clone, Debug)]
-pub struct Targets {
+pub(crate) struct Targets {
     all: Vec<Target>,
     current: usize,
     /// The current one has answered.
@@ -134,7 +134,7 @@ pub struct Targets {
 
 impl Targets {
     /// Begins with the best.
-    pub fn new<T: Resource>(selection: &Selection) -> Self {
+    pub(crate) fn new<T: Resource>(selection: &Selection) -> Self {
         Self {
             all: T::targets(selection),
             current: 0,
@@ -143,18 +143,18 @@ impl Targets {
     }
 
     /// The one to ask now.
-    pub fn current(&self) -> &Target {
+    pub(crate) fn current(&self) -> &Target {
         &self.all[self.current]
     }
 
     /// The current one has answered.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.settled = true;
     }
 
     /// The path is not served (404). True if there is another to try at once. All are tried from the best on; also when the
     /// one that used to answer no longer does, since that is what an upgrade of the server looks like.
-    pub fn not_found(&mut self) -> bool {
+    pub(crate) fn not_found(&mut self) -> bool {
         let next = match std::mem::take(&mut self.settled) && self.current > 0 {
             true => 0,
             false => self.current + 1,
@@ -164,7 +164,7 @@ impl Targets {
     }
 
     /// The request is not understood (400). True if it may be understood without its field selector.
-    pub fn bad_request(&mut self) -> bool {
+    pub(crate) fn bad_request(&mut self) -> bool {
         let target = &mut self.all[self.current];
         let retry = target.fields_optional && !target.fields.is_empty();
         if retry {
@@ -176,7 +176,7 @@ impl Targets {
 
 impl Target {
     /// Path and query of a request. `timeout` is the watch's `timeoutSeconds`.
-    pub fn url(&self, request: &Request, timeout: u64) -> String {
+    pub(crate) fn url(&self, request: &Request, timeout: u64) -> String {
         let mut url = format!("{}?", self.path);
         let watch = |url: &mut String, version: &str| {
             let _ = write!(

@@ -11,7 +11,7 @@ use super::backoff::Backoff;
 use crate::wire::ListMeta;
 
 /// Objects in one page of a list.
-pub const PAGE: u32 = 500;
+pub(crate) const PAGE: u32 = 500;
 /// A watch that ends sooner, and without an event, failed.
 const VERY_SHORT: Duration = Duration::from_secs(1);
 /// How often a resource that this server does not offer us is asked for again.

@@ -13,11 +13,11 @@
 //! - [`backoff`]: how long to wait.
 //! - [`client`]: HTTP, TLS, tokens. [`kubeconfig`]: where they come from.
 
-pub mod backoff;
+pub(crate) mod backoff;
 pub mod client;
 mod error;
-pub mod kubeconfig;
-pub mod list_watch;
+pub(crate) mod kubeconfig;
+pub(crate) mod list_watch;
 pub mod machine;
 mod reflector;
 mod tls;
@@ -30,7 +30,7 @@ use std::time::Duration;
 use ureq::http::Uri;
 
 pub use client::Client;
-pub use error::Error;
+pub(crate) use error::Error;
 pub use list_watch::{Resource, Selection};
 pub use reflector::spawn_reflector;
 
@@ -119,13 +119,8 @@ impl Access {
         self
     }
 
-    /// The apiserver's base URL, for messages.
-    pub fn server(&self) -> &str {
-        &self.config.server
-    }
-
     /// The apiserver's address, if its URL has one and not a name.
-    pub fn server_ip(&self) -> Option<IpAddr> {
+    pub(crate) fn server_ip(&self) -> Option<IpAddr> {
         let authority = self.requests.host();
         let host = authority
             .rsplit_once(':')

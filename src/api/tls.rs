@@ -24,7 +24,7 @@ pub(super) struct TlsFiles {
 }
 
 impl TlsFiles {
-    pub fn read(config: &Config) -> Result<Self, Error> {
+    pub(crate) fn read(config: &Config) -> Result<Self, Error> {
         Ok(Self {
             tls: config.server.starts_with("https:"),
             ca: config.ca.as_ref().map(read).transpose()?,
@@ -36,7 +36,7 @@ impl TlsFiles {
     }
 
     /// ureq's configuration from them.
-    pub fn configure(&self, insecure: bool) -> Result<TlsConfig, Error> {
+    pub(crate) fn configure(&self, insecure: bool) -> Result<TlsConfig, Error> {
         let roots = match &self.ca {
             Some(pem) => certificates(pem, "certificate-authority")?,
             None if self.tls && !insecure => system_roots()?,
@@ -136,7 +136,7 @@ pub(super) struct TokenCache {
 
 impl TokenCache {
     /// The header's value; None without a token. A file that cannot be read leaves the last known token in force.
-    pub fn header(&mut self, token: &Token, now: Instant) -> Option<&str> {
+    pub(crate) fn header(&mut self, token: &Token, now: Instant) -> Option<&str> {
         let fresh = |read: Instant| now.saturating_duration_since(read) < TOKEN_AGE;
         if !self.read.is_some_and(fresh) {
             self.read = Some(now);
@@ -153,7 +153,7 @@ impl TokenCache {
     }
 
     /// The apiserver does not take it (any more): read it again before the next request.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.read = None;
     }
 }

@@ -29,9 +29,9 @@ pub trait Kind: 'static {
 #[derive(Debug)]
 pub struct Edit<T> {
     /// None: the key is new.
-    pub old: Option<Arc<T>>,
+    pub(crate) old: Option<Arc<T>>,
     /// None: the key is gone.
-    pub new: Option<Arc<T>>,
+    pub(crate) new: Option<Arc<T>>,
 }
 
 /// Services by their own key.
@@ -48,7 +48,7 @@ pub struct Nodes;
 
 /// ServiceCIDRs by name.
 #[derive(Debug)]
-pub struct ServiceCidrs;
+pub(crate) struct ServiceCidrs;
 
 impl Kind for Services {
     type Object = Service;

@@ -19,7 +19,7 @@ pub type EndpointsConfig = Config<Endpoints>;
 /// Nodes from all sources.
 pub type NodeConfig = Config<Nodes>;
 /// ServiceCIDRs from all sources.
-pub type ServiceCidrConfig = Config<ServiceCidrs>;
+pub(crate) type ServiceCidrConfig = Config<ServiceCidrs>;
 
 /// Updates taken in before listeners are told, so that a source that never pauses cannot keep them waiting for ever.
 const MOST_AT_ONCE: usize = 4096;

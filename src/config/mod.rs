@@ -25,7 +25,8 @@ pub mod sources;
 pub mod store;
 
 pub use broadcaster::{Broadcaster, Handler, Subscription};
-pub use kind::{Edit, Endpoints, Kind, Nodes, ServiceCidrs, Services};
-pub use merge::{Config, EndpointsConfig, NodeConfig, ServiceCidrConfig, ServiceConfig};
+pub use kind::{Endpoints, Kind, Nodes, Services};
+pub(crate) use merge::ServiceCidrConfig;
+pub use merge::{Config, EndpointsConfig, NodeConfig, ServiceConfig};
 pub use mux::Mux;
-pub use store::{EndpointsStore, NodeStore, ServiceCidrStore, ServiceStore, Store};
+pub use store::{EndpointsStore, ServiceStore, Store};

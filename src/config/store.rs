@@ -4,17 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::kind::{Edit, Endpoints, Kind, Nodes, ServiceCidrs, Services};
+use super::kind::{Edit, Endpoints, Kind, Services};
 use crate::types::{Broadcast, CowMap, NamespacedName, Object, Relist, Snapshot, Update};
 
 /// Services by key.
 pub type ServiceStore = Store<Services>;
 /// The slices of each Service.
 pub type EndpointsStore = Store<Endpoints>;
-/// Nodes by name.
-pub type NodeStore = Store<Nodes>;
-/// ServiceCIDRs by name.
-pub type ServiceCidrStore = Store<ServiceCidrs>;
 
 /// How long the first snapshot waits for a source that says nothing once another one has spoken.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -158,7 +154,7 @@ impl<K: Kind> Store<K> {
     }
 
     /// Ranks of the sources that have not delivered.
-    pub fn absent(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn absent(&self) -> impl Iterator<Item = usize> {
         let sources = self.sources.iter().enumerate();
         sources.filter_map(|(rank, source)| (!source.delivered).then_some(rank))
     }

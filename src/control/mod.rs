@@ -5,7 +5,7 @@
 
 mod client;
 mod error;
-pub mod line;
+pub(crate) mod line;
 mod server;
 
 pub use client::ask;

@@ -19,7 +19,7 @@ const SEEN: &str = "Changes seen.";
 const WAITING: &str = "Changes that no sync has carried out yet.";
 
 /// A ServicePort of one family, and what it has carried.
-pub type ServicePortCounters = (ServicePortName, IpFamily, Arc<ServiceCounters>);
+pub(crate) type ServicePortCounters = (ServicePortName, IpFamily, Arc<ServiceCounters>);
 
 /// What is asked for at each scrape.
 pub struct Sources {

@@ -91,7 +91,7 @@ impl ProxyHealth {
     }
 
     /// No family is late.
-    pub fn healthy(&self, now: Now) -> bool {
+    pub(crate) fn healthy(&self, now: Now) -> bool {
         self.counted()
             .all(|(_, family, _)| self.on_time(family, now))
     }

@@ -5,40 +5,40 @@ use std::time::SystemTime;
 use time::OffsetDateTime;
 
 /// A longer head is refused.
-pub const LARGEST_HEAD: usize = 8 << 10;
+pub(crate) const LARGEST_HEAD: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
 
 /// What a request asks for. Methods are not checked, as kube-proxy does not check them.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     /// Without the query, nor what a proxy's client puts before it.
-    pub path: String,
+    pub(crate) path: String,
     /// What follows the question mark.
-    pub query: String,
+    pub(crate) query: String,
     /// The body is not wanted.
-    pub head: bool,
+    pub(crate) head: bool,
     /// DELETE, which one path takes for a reset.
-    pub delete: bool,
+    pub(crate) delete: bool,
     /// Knows chunked bodies.
-    pub chunks: bool,
+    pub(crate) chunks: bool,
     /// Takes text/plain, by its Accept header.
-    pub takes_text: bool,
+    pub(crate) takes_text: bool,
 }
 
 /// What is answered.
-pub struct Response {
+pub(crate) struct Response {
     /// One of those that have a reason here.
-    pub status: u16,
+    pub(crate) status: u16,
     /// `Content-Type`
-    pub content_type: &'static str,
+    pub(crate) content_type: &'static str,
     /// The headers besides, but for those that follow from the body.
-    pub headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(&'static str, String)>,
     /// What follows the head.
-    pub body: Body,
+    pub(crate) body: Body,
 }
 
 /// What follows a head.
-pub enum Body {
+pub(crate) enum Body {
     /// Its length is known.
     Whole(String),
     /// Made while it is being sent, so that a long one is never in memory as a whole.
@@ -46,13 +46,13 @@ pub enum Body {
 }
 
 /// The `Content-Type` of JSON.
-pub const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 /// The `Content-Type` of text.
-pub const TEXT: &str = "text/plain; charset=utf-8";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Response {
     /// A response of one piece.
-    pub fn new(status: u16, content_type: &'static str, body: impl Into<String>) -> Self {
+    pub(crate) fn new(status: u16, content_type: &'static str, body: impl Into<String>) -> Self {
         Self {
             status,
             content_type,
@@ -62,12 +62,12 @@ impl Response {
     }
 
     /// As Go's.
-    pub fn not_found() -> Self {
+    pub(crate) fn not_found() -> Self {
         Self::new(404, TEXT, "404 page not found\n")
     }
 
     /// Status line and headers.
-    pub fn head(&self, request: Option<&Request>, now: SystemTime) -> String {
+    pub(crate) fn head(&self, request: Option<&Request>, now: SystemTime) -> String {
         let reason = reason(self.status);
         let mut head = format!("HTTP/1.1 {} {reason}\r\n", self.status);
         let mut header = |name: &str, value: &str| {
@@ -96,7 +96,7 @@ impl Response {
 }
 
 /// Reads a request's head. None: more bytes are needed. An error is the response to give.
-pub fn parse(bytes: &[u8]) -> Result<Option<Request>, Response> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Request>, Response> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {
@@ -148,7 +148,7 @@ fn takes_text(accept: &str) -> bool {
 }
 
 /// One piece of a chunked body; the empty piece ends it.
-pub fn chunk(piece: &str) -> String {
+pub(crate) fn chunk(piece: &str) -> String {
     format!("{:x}\r\n{piece}\r\n", piece.len())
 }
 

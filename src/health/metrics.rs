@@ -105,7 +105,7 @@ impl SyncMetrics {
     }
 
     /// A sync was asked for.
-    pub fn queued(&self, now: SystemTime) {
+    pub(crate) fn queued(&self, now: SystemTime) {
         self.last_queued.set(seconds_since_epoch(now));
     }
 
@@ -120,20 +120,20 @@ impl SyncMetrics {
     }
 
     /// From the annotation on an EndpointSlice to the end of the sync that carried it out.
-    pub fn network_programming(&self, family: IpFamily, took: Duration) {
+    pub(crate) fn network_programming(&self, family: IpFamily, took: Duration) {
         let of_family = self.per_family.get(family);
         of_family.network_programming.observe(took.as_secs_f64());
     }
 
     /// Services with policy Local that have endpoints, but none here.
-    pub fn no_local_endpoints(&self, family: IpFamily, internal: usize, external: usize) {
+    pub(crate) fn no_local_endpoints(&self, family: IpFamily, internal: usize, external: usize) {
         let of_family = self.per_family.get(family);
         of_family.no_local_internal.set(internal as f64);
         of_family.no_local_external.set(external as f64);
     }
 
     /// Listeners that are open, and those that could not be opened.
-    pub fn listeners(&self, open: usize, failed: usize) {
+    pub(crate) fn listeners(&self, open: usize, failed: usize) {
         self.listeners_open.set(open as f64);
         self.listeners_failed.set(failed as f64);
     }

@@ -7,7 +7,7 @@
 mod connection;
 mod exposition;
 mod healthz;
-pub mod http;
+pub(crate) mod http;
 mod lines;
 mod listeners;
 mod metrics;

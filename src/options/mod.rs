@@ -70,9 +70,9 @@ pub struct Parsed {
 #[derive(Clone, Debug)]
 pub struct Explain {
     /// The question, and how to print the answer.
-    pub request: ExplainRequest,
+    pub(crate) request: ExplainRequest,
     /// Where to ask, and what an offline answer needs.
-    pub options: Options,
+    pub(crate) options: Options,
 }
 
 /// Everything the proxy is told.
@@ -81,39 +81,39 @@ pub struct Options {
     /// `--kubeconfig`
     pub kubeconfig: Option<PathBuf>,
     /// `--master`: replaces the kubeconfig's server.
-    pub master: Option<String>,
+    pub(crate) master: Option<String>,
     /// `--manifests`, in the order given. In-cluster configuration is tried only if this, `kubeconfig` and `master` are empty.
-    pub manifests: Vec<PathBuf>,
+    pub(crate) manifests: Vec<PathBuf>,
     /// `--config`: to be watched; a change ends the process, or is applied in place.
-    pub config_file: Option<PathBuf>,
+    pub(crate) config_file: Option<PathBuf>,
     /// `--hostname-override`, trimmed and in lower case; see [`Options::node_name`].
-    pub hostname_override: Option<String>,
+    pub(crate) hostname_override: Option<String>,
     /// `--service-proxy-name`: take only Services whose label has this value. None: only those without the label.
-    pub service_proxy_name: Option<String>,
+    pub(crate) service_proxy_name: Option<String>,
     /// `--portal`
-    pub portal: PortalKind,
+    pub(crate) portal: PortalKind,
     /// `--nodeport-addresses`: valid CIDRs and keywords; empty: all addresses.
     pub nodeport_addresses: Vec<String>,
     /// `--iptables-localhost-nodeports`
     pub localhost_nodeports: bool,
     /// `--bind-address`: the node's primary IP of its family. None: as the Node object says.
-    pub bind_address: Option<IpAddr>,
+    pub(crate) bind_address: Option<IpAddr>,
     /// `--cluster-cidr`: at most one of each family.
     pub cluster_cidr: Vec<IpNet>,
     /// `--detect-local-mode`
-    pub detect_local: DetectLocal,
+    pub(crate) detect_local: DetectLocal,
     /// `--proxy-mode`: only for show; traffic is carried in userspace in every mode.
-    pub mode: Mode,
+    pub(crate) mode: Mode,
     /// `--workers`; None: see [`Options::worker_count`].
-    pub workers: Option<usize>,
+    pub(crate) workers: Option<usize>,
     /// `--drain-timeout`
-    pub drain_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
     /// `--udp-idle-timeout`
-    pub udp_idle_timeout: Duration,
+    pub(crate) udp_idle_timeout: Duration,
     /// `--iptables-sync-period` (or the mode's own): how often what failed is tried again; healthz's limit is twice this.
     pub sync_period: Duration,
     /// `--iptables-min-sync-period` where it is above its default: collect changes for this long.
-    pub coalesce: Option<Duration>,
+    pub(crate) coalesce: Option<Duration>,
     /// `--oom-score-adj`
     pub oom_score_adj: i32,
     /// `--healthz-bind-address`; None: no server.
@@ -121,17 +121,17 @@ pub struct Options {
     /// `--metrics-bind-address`; None: no server.
     pub metrics_bind_address: Option<SocketAddr>,
     /// `--bind-address-hard-fail`
-    pub bind_address_hard_fail: bool,
+    pub(crate) bind_address_hard_fail: bool,
     /// `--metrics-per-service`
-    pub metrics_per_service: bool,
+    pub(crate) metrics_per_service: bool,
     /// `--control-socket`; None: no socket.
-    pub control_socket: Option<PathBuf>,
+    pub(crate) control_socket: Option<PathBuf>,
     /// `-v`, `--logging-format`
-    pub logging: Logging,
+    pub(crate) logging: Logging,
     /// The KubeProxyConfiguration in effect, for /configz.
-    pub effective: serde_json::Value,
+    pub(crate) effective: serde_json::Value,
     /// Each flag and its value in effect, sorted, for /flagz.
-    pub flags: Vec<(String, String)>,
+    pub(crate) flags: Vec<(String, String)>,
 }
 
 impl Options {
@@ -144,14 +144,14 @@ impl Options {
     }
 
     /// How many event loops to run on this many cores.
-    pub fn worker_count(&self, cores: usize) -> usize {
+    pub(crate) fn worker_count(&self, cores: usize) -> usize {
         self.workers.unwrap_or(cores.clamp(1, 4))
     }
 }
 
 /// `--portal`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PortalKind {
+pub(crate) enum PortalKind {
     /// The first of the others that works.
     Auto,
     /// A network namespace of our own.
@@ -164,10 +164,10 @@ pub enum PortalKind {
 
 impl PortalKind {
     /// In the order of --help.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::Netns, Self::Host, Self::None];
+    pub(crate) const ALL: [Self; 4] = [Self::Auto, Self::Netns, Self::Host, Self::None];
 
     /// The flag's spelling.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Netns => "netns",
@@ -179,7 +179,7 @@ impl PortalKind {
 
 /// `--detect-local-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DetectLocal {
+pub(crate) enum DetectLocal {
     /// Sources inside `cluster_cidr` are local pods'; a family without one has no detection.
     ClusterCidr,
     /// Sources inside our Node's podCIDRs are local pods'.
@@ -191,7 +191,7 @@ pub enum DetectLocal {
 /// `--proxy-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Mode {
+pub(crate) enum Mode {
     Userspace,
     Iptables,
     Ipvs,
@@ -202,22 +202,22 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Logging {
     /// `-v`
-    pub verbosity: u8,
+    pub(crate) verbosity: u8,
     /// `--logging-format`
-    pub format: LogFormat,
+    pub(crate) format: LogFormat,
 }
 
 /// `--logging-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     Text,
     Json,
 }
 
 impl LogFormat {
     /// The flag's spelling.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Json => "json",
@@ -241,7 +241,7 @@ pub enum Error {
 
 impl Error {
     /// The process's exit status.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
             Self::Config { .. } => 1,

@@ -23,11 +23,11 @@ const PORTION: usize = 512;
 /// The kernel objects behind a routed portal.
 pub(super) struct Fabric {
     /// The namespace of our own, if that is where traffic is delivered.
-    pub inside: Option<Inside>,
+    pub(crate) inside: Option<Inside>,
     /// Whether rules can look at ports; unknown until one is wanted.
     policy: Option<bool>,
     /// Whether IPv6 can be routed.
-    pub v6: bool,
+    pub(crate) v6: bool,
     /// The source addresses that routes name, if they do.
     sources: Vec<IpAddr>,
 }
@@ -38,9 +38,9 @@ pub struct Restored {
     /// Routes that were gone or had the wrong source address.
     pub routes: usize,
     /// Rules that were gone.
-    pub rules: usize,
+    pub(crate) rules: usize,
     /// The link was gone or down.
-    pub link: bool,
+    pub(crate) link: bool,
 }
 
 impl Fabric {
@@ -364,9 +364,9 @@ pub(super) fn clean(host: &mut Netlink) -> Result<Report, Error> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Whether there was a link `vethportico`.
-    pub link: bool,
+    pub(crate) link: bool,
     /// Routes with our mark.
-    pub routes: usize,
+    pub(crate) routes: usize,
     /// Rules with our mark.
     pub rules: usize,
 }

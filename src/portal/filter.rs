@@ -12,7 +12,7 @@ use socket2::SockFilter;
 use crate::types::IpFamily;
 
 /// What one filter may hold (the kernel's BPF_MAXINSNS).
-pub const MAX_INSTRUCTIONS: usize = 4096;
+pub(crate) const MAX_INSTRUCTIONS: usize = 4096;
 
 /// Loads relative to the network header, wherever the packet's data begins (SKF_NET_OFF).
 const NETWORK_HEADER: u32 = 0xfff0_0000;
@@ -33,15 +33,15 @@ const DROP: Instruction = Instruction::new(RETURN, 0, 0, 0);
 
 /// One classic BPF instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instruction {
+pub(crate) struct Instruction {
     /// What to do.
-    pub code: u16,
+    pub(crate) code: u16,
     /// Instructions to skip if a condition holds.
-    pub jump_true: u8,
+    pub(crate) jump_true: u8,
     /// Instructions to skip if it does not.
-    pub jump_false: u8,
+    pub(crate) jump_false: u8,
     /// The operand.
-    pub operand: u32,
+    pub(crate) operand: u32,
 }
 
 impl Instruction {
@@ -56,7 +56,7 @@ impl Instruction {
 }
 
 /// A program in the form that the socket wants.
-pub fn instructions(program: &[Instruction]) -> Vec<SockFilter> {
+pub(crate) fn instructions(program: &[Instruction]) -> Vec<SockFilter> {
     program
         .iter()
         .map(|i| SockFilter::new(i.code, i.jump_true, i.jump_false, i.operand))
@@ -65,7 +65,7 @@ pub fn instructions(program: &[Instruction]) -> Vec<SockFilter> {
 
 /// The program that passes packets from `allow` and no others. Networks of the other family are ignored; None if it
 /// would be longer than the kernel takes.
-pub fn sources(family: IpFamily, allow: &[IpNet]) -> Option<Vec<Instruction>> {
+pub(crate) fn sources(family: IpFamily, allow: &[IpNet]) -> Option<Vec<Instruction>> {
     let own = |net: &&IpNet| IpFamily::of(net.addr()) == family;
     let nets: Vec<IpNet> = allow.iter().filter(own).copied().collect();
     // Neighbours joined and contained ones left out: what remains is disjoint.
@@ -83,7 +83,7 @@ pub fn sources(family: IpFamily, allow: &[IpNet]) -> Option<Vec<Instruction>> {
 
 /// The program for a socket that listens to rtnetlink: it passes links, addresses and removed rules, default routes, and
 /// the removal of routes that carry `protocol`; nothing that socket `own` did.
-pub fn announcements(own: u32, protocol: u8) -> Vec<Instruction> {
+pub(crate) fn announcements(own: u32, protocol: u8) -> Vec<Instruction> {
     // Loads are big-endian, netlink's numbers are not.
     let half = |number: u16| u32::from(u16::from_be_bytes(number.to_ne_bytes()));
     let word = |number: u32| u32::from_be_bytes(number.to_ne_bytes());

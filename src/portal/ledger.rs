@@ -18,7 +18,7 @@ pub const LINGER: Duration = Duration::from_secs(60);
 
 /// Where captured traffic is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub(crate) enum Layout {
     /// In a namespace of our own.
     Netns {
         /// Whether the kernel routes by port. Without it a port's whole address is captured.
@@ -33,7 +33,7 @@ pub enum Layout {
 
 /// One thing in the kernel. The order is that of adding: what delivers comes before what brings traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Object {
+pub(crate) enum Object {
     /// The address is delivered inside the portal's namespace.
     Inner(IpAddr),
     /// The rest of a range is dropped inside.
@@ -50,7 +50,7 @@ pub enum Object {
 
 impl Object {
     /// Whether it is in the portal's namespace. Those go first when adding, last when removing.
-    pub fn is_inside(&self) -> bool {
+    pub(crate) fn is_inside(&self) -> bool {
         match self {
             Self::Inner(_) | Self::InnerHole(_) => true,
             Self::Local(_) | Self::Hole(_) | Self::Route(_) | Self::Rule(..) => false,
@@ -74,7 +74,7 @@ impl fmt::Display for Object {
 /// A change to carry out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
-pub enum Op {
+pub(crate) enum Op {
     Add(Object),
     Remove(Object),
 }
@@ -93,7 +93,7 @@ type Due = (Instant, u64);
 
 /// See the module's page.
 #[derive(Debug)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     layout: Layout,
     held: HashMap<Capture, Hold>,
     uses: HashMap<Object, usize>,
@@ -110,7 +110,7 @@ struct Before {
 
 impl Ledger {
     /// An empty one.
-    pub fn new(layout: Layout) -> Self {
+    pub(crate) fn new(layout: Layout) -> Self {
         Self {
             layout,
             held: HashMap::new(),
@@ -121,14 +121,14 @@ impl Ledger {
     }
 
     /// Decides how ports are captured. No port may be held yet: it would be given up in another way than it was captured.
-    pub fn set_layout(&mut self, layout: Layout) {
+    pub(crate) fn set_layout(&mut self, layout: Layout) {
         let held = |capture: &Capture| matches!(capture, Capture::Port(..));
         debug_assert!(layout == self.layout || !self.held.keys().any(held));
         self.layout = layout;
     }
 
     /// Records a change and says what the kernel must do, in order: additions first, then removals.
-    pub fn apply(&mut self, add: &[Capture], remove: &[Capture], now: Instant) -> Vec<Op> {
+    pub(crate) fn apply(&mut self, add: &[Capture], remove: &[Capture], now: Instant) -> Vec<Op> {
         let mut before = Before::default();
         for capture in remove {
             if self.held.get(capture) == Some(&Hold::Active) {
@@ -148,7 +148,7 @@ impl Ledger {
     }
 
     /// Lets go of what has lingered long enough.
-    pub fn tick(&mut self, now: Instant) -> Vec<Op> {
+    pub(crate) fn tick(&mut self, now: Instant) -> Vec<Op> {
         let mut before = Before::default();
         while let Some(entry) = self.due.first_entry() {
             if entry.key().0 > now {
@@ -162,13 +162,13 @@ impl Ledger {
     }
 
     /// When `tick` next has something to do.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.due.keys().next().map(|due| due.0)
     }
 
     /// These objects could not be added: forgets the captures that need them, and says which those were and what else
     /// goes with them.
-    pub fn revoke(&mut self, failed: &HashSet<Object>) -> (Vec<Capture>, Vec<Op>) {
+    pub(crate) fn revoke(&mut self, failed: &HashSet<Object>) -> (Vec<Capture>, Vec<Op>) {
         if failed.is_empty() {
             return (Vec::new(), Vec::new());
         }
@@ -188,22 +188,22 @@ impl Ledger {
     }
 
     /// Everything that should be in the kernel now.
-    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Object> {
         self.uses.keys()
     }
 
     /// Whether this address is captured, in part or whole, or was until a moment ago.
-    pub fn delivers(&self, ip: IpAddr) -> bool {
+    pub(crate) fn delivers(&self, ip: IpAddr) -> bool {
         self.uses.contains_key(&Object::Inner(ip)) || self.uses.contains_key(&Object::Local(ip))
     }
 
     /// Whether this was captured until a moment ago, and nothing is behind it any more.
-    pub fn lingers(&self, capture: &Capture) -> bool {
+    pub(crate) fn lingers(&self, capture: &Capture) -> bool {
         matches!(self.held.get(capture), Some(Hold::Lingering(_)))
     }
 
     /// The objects that a capture needs.
-    pub fn needs(&self, capture: &Capture) -> Vec<Object> {
+    pub(crate) fn needs(&self, capture: &Capture) -> Vec<Object> {
         objects(self.layout, capture).collect()
     }
 

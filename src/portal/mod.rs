@@ -21,7 +21,7 @@
 pub mod check;
 mod error;
 mod fabric;
-pub mod filter;
+pub(crate) mod filter;
 pub mod ledger;
 mod lock;
 pub mod netlink;
@@ -55,7 +55,7 @@ use state::{Routed, State};
 use watch::Watch;
 
 pub use error::Error;
-pub use fabric::{Report, Restored};
+pub(crate) use fabric::{Report, Restored};
 pub use socket::BindSpec;
 
 /// The name of our link, on both ends.
@@ -95,11 +95,11 @@ pub enum PortalEvent {
 
 /// Addresses that must not be captured whole for the sake of one port, where the kernel cannot route by port.
 #[derive(Clone, Debug, Default)]
-pub struct Protected {
+pub(crate) struct Protected {
     /// The apiserver's, and endpoints'.
-    pub addresses: Arc<HashSet<IpAddr>>,
+    pub(crate) addresses: Arc<HashSet<IpAddr>>,
     /// The pods'.
-    pub nets: Vec<IpNet>,
+    pub(crate) nets: Vec<IpNet>,
 }
 
 /// See the module's page. Dropping it removes what it added to the host.
@@ -201,7 +201,7 @@ impl Portal {
     }
 
     /// Says which addresses must never be captured whole. Counts from the next [`Self::apply`] on.
-    pub fn protect(&self, protected: Protected) {
+    pub(crate) fn protect(&self, protected: Protected) {
         self.state().protected = protected;
     }
 
@@ -224,7 +224,7 @@ impl Portal {
     }
 
     /// Whether a connection to this address and port meets only what is kept for a minute after it was given up.
-    pub fn lingers(&self, addr: SocketAddr, protocol: Protocol) -> bool {
+    pub(crate) fn lingers(&self, addr: SocketAddr, protocol: Protocol) -> bool {
         let captures = [Capture::Address(addr.ip()), Capture::Port(addr, protocol)];
         let state = self.state();
         let ledger = state.routed.as_ref().map(|routed| &routed.ledger);
@@ -232,7 +232,7 @@ impl Portal {
     }
 
     /// Whether what reaches the portal for this address is taken there, if only to be refused.
-    pub fn delivers(&self, ip: IpAddr) -> bool {
+    pub(crate) fn delivers(&self, ip: IpAddr) -> bool {
         let state = self.state();
         let ledger = state.routed.as_ref().map(|routed| &routed.ledger);
         ledger.is_some_and(|ledger| ledger.delivers(ip))
@@ -303,7 +303,7 @@ impl Portal {
 
     /// How many connections have ended, but for their last bytes or their FIN, which the client has not acknowledged:
     /// [`Self::close`] would cut these off. None if that cannot be seen.
-    pub fn unacknowledged(&self) -> Option<usize> {
+    pub(crate) fn unacknowledged(&self) -> Option<usize> {
         let state = self.state();
         let Some(routed) = &state.routed else {
             return Some(0);
@@ -318,7 +318,7 @@ impl Portal {
     }
 
     /// Removes what was added to the host. Connections through the portal end here.
-    pub fn close(mut self) -> Result<Report, Error> {
+    pub(crate) fn close(mut self) -> Result<Report, Error> {
         self.shut()
     }
 

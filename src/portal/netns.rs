@@ -66,11 +66,11 @@ pub(super) type Order = (Vec<BindSpec>, Sender<Vec<io::Result<Socket>>>);
 /// The namespace.
 pub(super) struct Inside {
     /// Changes things inside.
-    pub netlink: Netlink,
+    pub(crate) netlink: Netlink,
     /// The host's end of the veth pair.
-    pub link: u32,
+    pub(crate) link: u32,
     /// Whether IPv6 can be carried.
-    pub v6: bool,
+    pub(crate) v6: bool,
     namespace: File,
     /// Where the kernel tells about its sockets; empty if it does not.
     proc_net: PathBuf,

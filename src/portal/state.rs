@@ -17,15 +17,15 @@ use crate::types::{Capture, IpFamily};
 const PORTION: usize = 512;
 
 pub(super) struct State {
-    pub host: Netlink,
+    pub(crate) host: Netlink,
     /// None: the portal "none".
-    pub routed: Option<Routed>,
-    pub protected: Protected,
+    pub(crate) routed: Option<Routed>,
+    pub(crate) protected: Protected,
 }
 
 pub(super) struct Routed {
-    pub ledger: Ledger,
-    pub fabric: Fabric,
+    pub(crate) ledger: Ledger,
+    pub(crate) fabric: Fabric,
 }
 
 impl State {

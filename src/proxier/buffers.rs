@@ -7,28 +7,28 @@ use std::os::fd::OwnedFd;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 /// What one read takes at most: the size from which larger reads did not move bytes faster.
-pub const READ_SIZE: usize = 64 * 1024;
+pub(crate) const READ_SIZE: usize = 64 * 1024;
 /// Spare buffers kept; more than this many sessions seldom stall at once.
 const SPARE_BUFFERS: usize = 8;
 /// Spare pipes kept: a bulk transfer needs one only while its bytes are in it.
 const SPARE_PIPES: usize = 4;
 /// What a pipe for bulk transfers is asked to hold.
-pub const PIPE_SIZE: usize = 256 * 1024;
+pub(crate) const PIPE_SIZE: usize = 256 * 1024;
 
 /// A pipe: how bytes move between sockets without passing through our memory.
 #[derive(Debug)]
-pub struct Pipe {
+pub(crate) struct Pipe {
     /// Where bytes come out.
-    pub reader: OwnedFd,
+    pub(crate) reader: OwnedFd,
     /// Where they go in.
-    pub writer: OwnedFd,
+    pub(crate) writer: OwnedFd,
 }
 
 /// One worker's buffers.
 #[derive(Debug)]
-pub struct Buffers {
+pub(crate) struct Buffers {
     /// What everything is read into. Never zeroed, so pages that no read reached cost nothing.
-    pub scratch: Vec<u8>,
+    pub(crate) scratch: Vec<u8>,
     spare: Vec<Vec<u8>>,
     pipes: Vec<Pipe>,
 }
@@ -45,14 +45,14 @@ impl Default for Buffers {
 
 impl Buffers {
     /// An empty buffer that holds as much as one read takes.
-    pub fn take(&mut self) -> Vec<u8> {
+    pub(crate) fn take(&mut self) -> Vec<u8> {
         self.spare
             .pop()
             .unwrap_or_else(|| Vec::with_capacity(READ_SIZE))
     }
 
     /// Takes a buffer back.
-    pub fn give(&mut self, mut buffer: Vec<u8>) {
+    pub(crate) fn give(&mut self, mut buffer: Vec<u8>) {
         if self.spare.len() < SPARE_BUFFERS {
             buffer.clear();
             self.spare.push(buffer);
@@ -60,7 +60,7 @@ impl Buffers {
     }
 
     /// An empty pipe.
-    pub fn take_pipe(&mut self) -> io::Result<Pipe> {
+    pub(crate) fn take_pipe(&mut self) -> io::Result<Pipe> {
         if let Some(pipe) = self.pipes.pop() {
             return Ok(pipe);
         }
@@ -71,7 +71,7 @@ impl Buffers {
     }
 
     /// Takes an empty pipe back.
-    pub fn give_pipe(&mut self, pipe: Pipe) {
+    pub(crate) fn give_pipe(&mut self, pipe: Pipe) {
         if self.pipes.len() < SPARE_PIPES {
             self.pipes.push(pipe);
         }

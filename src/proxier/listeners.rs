@@ -20,24 +20,24 @@ use crate::types::Protocol;
 /// The TCP listeners of one worker. Every worker has all of them, over the same sockets: whichever worker is awake
 /// accepts, and an idle one never waits for a busy one.
 #[derive(Debug, Default)]
-pub struct Listeners {
+pub(crate) struct Listeners {
     listeners: Slab<Listener>,
     by_id: HashMap<ListenerId, Key>,
 }
 
 /// One of them.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     socket: Arc<Socket>,
     /// Where its connections go.
-    pub frontend: Arc<Frontend>,
+    pub(crate) frontend: Arc<Frontend>,
     /// There may be more to accept, and its turn comes without an event.
-    pub queued: bool,
+    pub(crate) queued: bool,
 }
 
 /// What an attempt to accept came to.
 #[derive(Debug)]
-pub enum Next {
+pub(crate) enum Next {
     /// A client.
     Client(OwnedFd, SocketAddr),
     /// Nobody waits.
@@ -50,7 +50,7 @@ pub enum Next {
 
 impl Listeners {
     /// Begins to watch a listener.
-    pub fn open(
+    pub(crate) fn open(
         &mut self,
         registry: &Registry,
         id: ListenerId,
@@ -74,7 +74,7 @@ impl Listeners {
     }
 
     /// Gives a listener's future connections another frontend.
-    pub fn replace(&mut self, id: ListenerId, frontend: &Arc<Frontend>) {
+    pub(crate) fn replace(&mut self, id: ListenerId, frontend: &Arc<Frontend>) {
         let key = self.by_id.get(&id);
         if let Some(listener) = key.and_then(|key| self.listeners.get_mut(*key)) {
             listener.frontend = Arc::clone(frontend);
@@ -82,7 +82,7 @@ impl Listeners {
     }
 
     /// Forgets a listener. The socket closes when the last worker, and whoever else has it, has done so.
-    pub fn close(&mut self, registry: &Registry, id: ListenerId) {
+    pub(crate) fn close(&mut self, registry: &Registry, id: ListenerId) {
         let key = self.by_id.remove(&id);
         if let Some(listener) = key.and_then(|key| self.listeners.remove(key)) {
             // While others hold the socket epoll would go on to report it.
@@ -94,20 +94,20 @@ impl Listeners {
     }
 
     /// Forgets all of them.
-    pub fn close_all(&mut self, registry: &Registry) {
+    pub(crate) fn close_all(&mut self, registry: &Registry) {
         let ids: Vec<_> = self.by_id.keys().copied().collect();
         ids.into_iter().for_each(|id| self.close(registry, id));
     }
 
     /// The listener of this name.
-    pub fn get_mut(&mut self, key: Key) -> Option<&mut Listener> {
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Listener> {
         self.listeners.get_mut(key)
     }
 }
 
 impl Listener {
     /// Accepts one client.
-    pub fn accept(&self) -> Next {
+    pub(crate) fn accept(&self) -> Next {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match acceptfrom_with(&self.socket, flags) {
             Ok((socket, Some(client))) => match SocketAddr::try_from(client) {
@@ -130,7 +130,7 @@ impl Listener {
 
 /// Every socket that clients reach us on, to keep traffic from going in circles.
 #[derive(Debug, Default)]
-pub struct OwnSockets {
+pub(crate) struct OwnSockets {
     open: HashMap<ListenerId, (SocketAddr, Protocol)>,
     /// Listeners on each address: two may share one for a moment, in different namespaces.
     bound: HashMap<(SocketAddr, Protocol), u32>,
@@ -139,7 +139,7 @@ pub struct OwnSockets {
 
 impl OwnSockets {
     /// Follows a change.
-    pub fn note(&mut self, change: &Change) {
+    pub(crate) fn note(&mut self, change: &Change) {
         match change {
             Change::Open {
                 id, protocol, addr, ..
@@ -167,7 +167,7 @@ impl OwnSockets {
     }
 
     /// What is sent to this endpoint would reach one of our listeners.
-    pub fn contains(&self, endpoint: SocketAddr, protocol: Protocol) -> bool {
+    pub(crate) fn contains(&self, endpoint: SocketAddr, protocol: Protocol) -> bool {
         if self.bound.contains_key(&(endpoint, protocol)) {
             return true;
         }

@@ -16,7 +16,7 @@ use crate::types::Protocol;
 
 /// What a worker is told.
 #[derive(Debug)]
-pub enum Message {
+pub(crate) enum Message {
     /// Listeners come, change and go; one allocation for all workers.
     Changes(Arc<[Change]>),
     /// A connection that another worker accepted while it had more than its share.
@@ -29,15 +29,15 @@ pub enum Message {
 
 /// A client's connection that has no session yet.
 #[derive(Debug)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     /// The client's socket.
-    pub socket: OwnedFd,
+    pub(crate) socket: OwnedFd,
     /// Its address.
-    pub client: SocketAddr,
+    pub(crate) client: SocketAddr,
     /// Where it may go.
-    pub frontend: Arc<Frontend>,
+    pub(crate) frontend: Arc<Frontend>,
     /// When it was accepted.
-    pub at: Instant,
+    pub(crate) at: Instant,
 }
 
 /// One worker's end of [`Shared`].
@@ -55,7 +55,7 @@ struct Load(AtomicUsize);
 
 /// What workers and the [`super::Proxier`] share.
 #[derive(Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     mailboxes: Box<[Mailbox]>,
     own: RwLock<OwnSockets>,
     idle: (Mutex<()>, Condvar),
@@ -71,7 +71,7 @@ const QUIET: Duration = Duration::from_secs(5);
 
 impl Shared {
     /// One mailbox for each waker.
-    pub fn new(wakers: Vec<Waker>) -> Self {
+    pub(crate) fn new(wakers: Vec<Waker>) -> Self {
         let mailboxes = wakers.into_iter().map(|waker| Mailbox {
             messages: Mutex::default(),
             waker,
@@ -88,12 +88,12 @@ impl Shared {
     }
 
     /// How many workers there are.
-    pub fn workers(&self) -> usize {
+    pub(crate) fn workers(&self) -> usize {
         self.mailboxes.len()
     }
 
     /// Puts a message into a worker's mailbox; wakes it unless an earlier message has and is still unread.
-    pub fn send(&self, worker: usize, message: Message) {
+    pub(crate) fn send(&self, worker: usize, message: Message) {
         let Some(mailbox) = self.mailboxes.get(worker) else {
             return;
         };
@@ -109,7 +109,7 @@ impl Shared {
     }
 
     /// Takes a worker's messages.
-    pub fn receive(&self, worker: usize) -> Vec<Message> {
+    pub(crate) fn receive(&self, worker: usize) -> Vec<Message> {
         let mailbox = self.mailboxes.get(worker);
         mailbox.map_or_else(Vec::new, |mailbox| {
             std::mem::take(&mut *lock(&mailbox.messages))
@@ -117,26 +117,26 @@ impl Shared {
     }
 
     /// Keeps the set of our own sockets up to date.
-    pub fn note(&self, changes: &[Change]) {
+    pub(crate) fn note(&self, changes: &[Change]) {
         let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
         changes.iter().for_each(|change| own.note(change));
     }
 
     /// A connection from us to this endpoint would come back to us.
-    pub fn is_own(&self, endpoint: SocketAddr, protocol: Protocol) -> bool {
+    pub(crate) fn is_own(&self, endpoint: SocketAddr, protocol: Protocol) -> bool {
         let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
         own.contains(endpoint, protocol)
     }
 
     /// A worker has one session more.
-    pub fn session_began(&self, worker: usize) {
+    pub(crate) fn session_began(&self, worker: usize) {
         if let Some(mailbox) = self.mailboxes.get(worker) {
             mailbox.load.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// A worker has one session less.
-    pub fn session_ended(&self, worker: usize) {
+    pub(crate) fn session_ended(&self, worker: usize) {
         let Some(mailbox) = self.mailboxes.get(worker) else {
             return;
         };
@@ -149,7 +149,7 @@ impl Shared {
     }
 
     /// The worker with the fewest sessions, and how many fewer it has than this one.
-    pub fn least_loaded(&self, than: usize) -> (usize, usize) {
+    pub(crate) fn least_loaded(&self, than: usize) -> (usize, usize) {
         let load = |m: &Mailbox| m.load.0.load(Ordering::Relaxed);
         let own = self.mailboxes.get(than).map_or(0, load);
         let loads = self.mailboxes.iter().map(load).enumerate();
@@ -160,13 +160,13 @@ impl Shared {
     }
 
     /// Sessions of all workers.
-    pub fn active(&self) -> usize {
+    pub(crate) fn active(&self) -> usize {
         let load = |m: &Mailbox| m.load.0.load(Ordering::SeqCst);
         self.mailboxes.iter().map(load).sum()
     }
 
     /// Files have run out. Says so, unless that was said.
-    pub fn files_ran_out(&self, now: Instant, error: &io::Error) {
+    pub(crate) fn files_ran_out(&self, now: Instant, error: &io::Error) {
         if lock(&self.shortage).replace(now).is_none() {
             log::warn!("new connections wait until files are free (raise LimitNOFILE): {error}");
             self.is_short.store(true, Ordering::Relaxed);
@@ -174,7 +174,7 @@ impl Shared {
     }
 
     /// A file could be opened. Says so, if it was said that files had run out.
-    pub fn files_suffice(&self, now: Instant) {
+    pub(crate) fn files_suffice(&self, now: Instant) {
         if !self.is_short.load(Ordering::Relaxed) {
             return;
         }
@@ -186,7 +186,7 @@ impl Shared {
     }
 
     /// Waits until no worker has a session; false at the deadline.
-    pub fn wait_idle(&self, deadline: Instant) -> bool {
+    pub(crate) fn wait_idle(&self, deadline: Instant) -> bool {
         let mut guard = lock(&self.idle.0);
         self.is_awaited.store(true, Ordering::SeqCst);
         while self.active() > 0 {

@@ -11,7 +11,7 @@ const INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::fr
 
 /// A worker's pause from accepting.
 #[derive(Debug)]
-pub struct Shortage {
+pub(crate) struct Shortage {
     until: Option<Instant>,
     interval: Duration,
 }
@@ -27,17 +27,17 @@ impl Default for Shortage {
 
 impl Shortage {
     /// This error says that files, or the memory for them, have run out.
-    pub fn is(error: Errno) -> bool {
+    pub(crate) fn is(error: Errno) -> bool {
         [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&error)
     }
 
     /// The same, of an error of the standard library's.
-    pub fn is_behind(error: &io::Error) -> bool {
+    pub(crate) fn is_behind(error: &io::Error) -> bool {
         Errno::from_io_error(error).is_some_and(Self::is)
     }
 
     /// Files have run out: pause, longer if it happened just before.
-    pub fn begin(&mut self, now: Instant) {
+    pub(crate) fn begin(&mut self, now: Instant) {
         if self.until.is_none_or(|until| until <= now) {
             self.until = Some(now + self.interval);
             self.interval = (self.interval * 2).min(INTERVALS.1);
@@ -45,22 +45,22 @@ impl Shortage {
     }
 
     /// Nothing shall be accepted now.
-    pub fn is_on(&self, now: Instant) -> bool {
+    pub(crate) fn is_on(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 
     /// When to accept again.
-    pub fn until(&self) -> Option<Instant> {
+    pub(crate) fn until(&self) -> Option<Instant> {
         self.until
     }
 
     /// Forgets a pause that has passed.
-    pub fn end_pause(&mut self, now: Instant) {
+    pub(crate) fn end_pause(&mut self, now: Instant) {
         self.until.take_if(|until| *until <= now);
     }
 
     /// A file could be had: the next pause is a short one again.
-    pub fn relax(&mut self) {
+    pub(crate) fn relax(&mut self) {
         self.interval = INTERVALS.0;
     }
 }

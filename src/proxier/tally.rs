@@ -7,7 +7,7 @@ use crate::types::counters::ServiceCounters;
 /// Adds up what consecutive events moved for one Service, so that two workers that serve the same Service do not
 /// fight over its counters at every read. Flushed at the end of each turn of the loop.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     counters: Option<Arc<ServiceCounters>>,
     received: u64,
     sent: u64,
@@ -15,13 +15,13 @@ pub struct Tally {
 
 impl Tally {
     /// Bytes went from a client to an endpoint.
-    pub fn received(&mut self, counters: &Arc<ServiceCounters>, bytes: usize) {
+    pub(crate) fn received(&mut self, counters: &Arc<ServiceCounters>, bytes: usize) {
         self.turn_to(counters);
         self.received += bytes as u64;
     }
 
     /// Bytes went from an endpoint to a client.
-    pub fn sent(&mut self, counters: &Arc<ServiceCounters>, bytes: usize) {
+    pub(crate) fn sent(&mut self, counters: &Arc<ServiceCounters>, bytes: usize) {
         self.turn_to(counters);
         self.sent += bytes as u64;
     }
@@ -35,7 +35,7 @@ impl Tally {
     }
 
     /// Brings the counters up to date.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let Some(counters) = &self.counters else {
             return;
         };

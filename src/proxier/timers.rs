@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// Deadlines, each with a name of what waits for it.
 #[derive(Debug)]
-pub struct Timers<K> {
+pub(crate) struct Timers<K> {
     heap: BinaryHeap<Reverse<(Instant, K)>>,
     abandoned: usize,
 }
@@ -29,12 +29,12 @@ impl<K: Ord + Copy> Default for Timers<K> {
 
 impl<K: Ord + Copy> Timers<K> {
     /// Adds a deadline.
-    pub fn arm(&mut self, deadline: Instant, key: K) {
+    pub(crate) fn arm(&mut self, deadline: Instant, key: K) {
         self.heap.push(Reverse((deadline, key)));
     }
 
     /// One armed deadline is no longer waited for: from now on `live` is false for it.
-    pub fn abandon(&mut self, live: impl Fn(K, Instant) -> bool) {
+    pub(crate) fn abandon(&mut self, live: impl Fn(K, Instant) -> bool) {
         self.abandoned += 1;
         if self.heap.len() > FEW && self.abandoned > self.heap.len() / 2 {
             self.heap.retain(|Reverse((at, key))| live(*key, *at));
@@ -46,7 +46,7 @@ impl<K: Ord + Copy> Timers<K> {
     }
 
     /// The earliest deadline that is still waited for.
-    pub fn next(&mut self, live: impl Fn(K, Instant) -> bool) -> Option<Instant> {
+    pub(crate) fn next(&mut self, live: impl Fn(K, Instant) -> bool) -> Option<Instant> {
         while let Some(Reverse((at, key))) = self.heap.peek() {
             if live(*key, *at) {
                 return Some(*at);
@@ -58,7 +58,7 @@ impl<K: Ord + Copy> Timers<K> {
     }
 
     /// Takes out one deadline that has passed and is still waited for.
-    pub fn pop_expired(
+    pub(crate) fn pop_expired(
         &mut self,
         now: Instant,
         live: impl Fn(K, Instant) -> bool,

@@ -13,14 +13,14 @@ const GENERATION_BITS: u32 = if usize::BITS == 64 {
 
 /// The name of a value in a [`Slab`]. Once the value is removed the name is void, even when its slot is re-used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub(crate) struct Key {
     index: u32,
     generation: u32,
 }
 
 /// Values in slots, found by [`Key`] without hashing.
 #[derive(Debug)]
-pub struct Slab<T> {
+pub(crate) struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
 }
@@ -42,12 +42,12 @@ impl<T> Default for Slab<T> {
 
 impl<T> Slab<T> {
     /// How many values there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
     /// Adds a value; gives it back if there is no slot left.
-    pub fn insert(&mut self, value: T) -> Result<Key, T> {
+    pub(crate) fn insert(&mut self, value: T) -> Result<Key, T> {
         if let Some(index) = self.free.pop() {
             if let Some(slot) = self.slots.get_mut(index as usize) {
                 slot.value = Some(value);
@@ -70,7 +70,7 @@ impl<T> Slab<T> {
     }
 
     /// The value of this name, unless it was removed.
-    pub fn get(&self, key: Key) -> Option<&T> {
+    pub(crate) fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.index as usize)?;
         slot.value
             .as_ref()
@@ -78,7 +78,7 @@ impl<T> Slab<T> {
     }
 
     /// The value of this name, unless it was removed.
-    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
         slot.value
             .as_mut()
@@ -86,7 +86,7 @@ impl<T> Slab<T> {
     }
 
     /// Takes a value out.
-    pub fn remove(&mut self, key: Key) -> Option<T> {
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation != key.generation {
             return None;
@@ -98,7 +98,7 @@ impl<T> Slab<T> {
     }
 
     /// Every value with its name.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
         self.slots.iter_mut().enumerate().filter_map(|(i, slot)| {
             let key = Key {
                 index: i as u32,
@@ -111,7 +111,7 @@ impl<T> Slab<T> {
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub(crate) enum Subject {
     /// Messages wait.
     Mailbox,
     /// A TCP listener.
@@ -128,7 +128,7 @@ pub enum Subject {
 
 impl Subject {
     /// As epoll keeps it.
-    pub const fn token(self) -> Token {
+    pub(crate) const fn token(self) -> Token {
         let (kind, key) = match self {
             Self::Mailbox => return Token(0),
             Self::Listener(key) => (1, key),
@@ -142,7 +142,7 @@ impl Subject {
     }
 
     /// Back from epoll; None if it is not a token of ours.
-    pub fn of(token: Token) -> Option<Self> {
+    pub(crate) fn of(token: Token) -> Option<Self> {
         let key = Key {
             index: (token.0 >> KIND_BITS) as u32 & ((1 << INDEX_BITS) - 1),
             generation: (token.0 >> (INDEX_BITS + KIND_BITS)) as u32,

@@ -31,19 +31,19 @@ const IMBALANCE: usize = 2;
 
 /// What a worker's parts need to know of it.
 #[derive(Debug)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// Its number.
-    pub worker: usize,
+    pub(crate) worker: usize,
     /// Where sockets are registered.
-    pub registry: &'a Registry,
+    pub(crate) registry: &'a Registry,
     /// What it shares with the others.
-    pub shared: &'a Shared,
+    pub(crate) shared: &'a Shared,
     /// The time at the beginning of this turn.
-    pub now: Instant,
+    pub(crate) now: Instant,
 }
 
 /// One thread's state.
-pub struct Worker {
+pub(crate) struct Worker {
     listeners: Listeners,
     /// Listeners that may have more clients waiting.
     accepting: VecDeque<Key>,
@@ -61,7 +61,7 @@ enum Flow {
 
 impl Worker {
     /// A worker that has nothing to do yet.
-    pub fn new(config: &Config, max_flows: usize) -> Self {
+    pub(crate) fn new(config: &Config, max_flows: usize) -> Self {
         let tcp = Limits {
             ladder: config.connect_ladder.clone(),
             half_close: config.half_close_timeout,
@@ -81,7 +81,7 @@ impl Worker {
     }
 
     /// Runs until told to shut down.
-    pub fn run(mut self, index: usize, mut poll: Poll, shared: &Shared) {
+    pub(crate) fn run(mut self, index: usize, mut poll: Poll, shared: &Shared) {
         let mut events = Events::with_capacity(EVENTS);
         loop {
             let timeout = self.timeout();

@@ -56,7 +56,7 @@ struct Penalty {
 
 impl Balancer {
     /// A balancer whose rotation starts at `start` (modulo the number of endpoints) whenever the endpoints change.
-    pub fn starting_at(start: u32) -> Self {
+    pub(crate) fn starting_at(start: u32) -> Self {
         let start = start as usize;
         Self {
             next: AtomicUsize::new(start),
@@ -136,7 +136,7 @@ impl Balancer {
     }
 
     /// A connection to this endpoint could not be made: others are preferred for a while.
-    pub fn failed(&self, endpoint: SocketAddr, now: Instant) {
+    pub(crate) fn failed(&self, endpoint: SocketAddr, now: Instant) {
         let mut guard = self.lock();
         let state = guard.get_or_insert_default();
         state
@@ -157,7 +157,7 @@ impl Balancer {
     }
 
     /// A connection to this endpoint was made: it is as good as any.
-    pub fn succeeded(&self, endpoint: SocketAddr) {
+    pub(crate) fn succeeded(&self, endpoint: SocketAddr) {
         if self.penalised.load(Ordering::Relaxed) == 0 {
             return;
         }

@@ -20,7 +20,7 @@ pub struct Candidate<'a> {
 
 impl Candidate<'_> {
     /// May be used where nothing is ready: it is on its way out, but still answers.
-    pub fn is_fallback(&self) -> bool {
+    pub(crate) fn is_fallback(&self) -> bool {
         !self.conditions.ready && self.conditions.serving && self.conditions.terminating
     }
 
@@ -55,7 +55,7 @@ pub struct Uses {
 
 /// Whether the control plane's hints narrow down the cluster list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Topology {
+pub(crate) enum Topology {
     /// They do not.
     Anywhere,
     /// To endpoints meant for our zone.
@@ -75,7 +75,7 @@ pub struct Categorized {
     /// meet silence.
     pub has_any: bool,
     /// How hints were applied.
-    pub topology: Topology,
+    pub(crate) topology: Topology,
 }
 
 impl Categorized {

@@ -17,11 +17,11 @@ pub struct Decision {
     /// Where the connection may go; one of them is chosen.
     pub endpoints: Vec<SocketAddr>,
     /// Whose frontend it meets.
-    pub service_port: Option<ServicePortName>,
+    pub(crate) service_port: Option<ServicePortName>,
     /// Of which kind that frontend is.
     pub frontend: Option<FrontendKind>,
     /// Why, in a sentence.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// What happens to a connection.
@@ -39,7 +39,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// As in explain's JSON.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Endpoints => "endpoints",
             Self::Reject => "reject",
@@ -305,7 +305,7 @@ impl Table {
     }
 
     /// The Services that want this routed to the portal.
-    pub fn services_behind(&self, capture: &Capture) -> BTreeSet<&NamespacedName> {
+    pub(crate) fn services_behind(&self, capture: &Capture) -> BTreeSet<&NamespacedName> {
         self.placements()
             .filter(|(_, placement)| placement.capture().as_ref() == Some(capture))
             .map(|(entry, _)| &entry.service.name)

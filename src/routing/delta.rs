@@ -130,7 +130,7 @@ pub struct HealthCheck {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Problem {
     /// The Service it concerns.
-    pub service: NamespacedName,
+    pub(crate) service: NamespacedName,
     /// What is wrong.
     pub message: Box<str>,
 }

@@ -31,7 +31,7 @@ impl EndpointList {
     }
 
     /// The one at this place.
-    pub fn get(&self, index: usize) -> Option<SocketAddr> {
+    pub(crate) fn get(&self, index: usize) -> Option<SocketAddr> {
         match &self.0 {
             List::V4(list) => list.get(index).copied().map(SocketAddr::V4),
             List::V6(list) => list.get(index).copied().map(SocketAddr::V6),
@@ -45,7 +45,7 @@ impl EndpointList {
     }
 
     /// Whether this is one of them.
-    pub fn contains(&self, endpoint: &SocketAddr) -> bool {
+    pub(crate) fn contains(&self, endpoint: &SocketAddr) -> bool {
         match (&self.0, endpoint) {
             (List::V4(list), SocketAddr::V4(endpoint)) => list.contains(endpoint),
             (List::V6(list), SocketAddr::V6(endpoint)) => list.contains(endpoint),

@@ -22,7 +22,7 @@ pub enum FrontendKind {
 
 impl FrontendKind {
     /// As explain and the logs name it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::ClusterIp => "clusterIP",
             Self::ExternalIp => "externalIP",
@@ -73,7 +73,7 @@ impl SourcePolicy {
     }
 
     /// Which list of endpoints this source is served from.
-    pub fn target(&self, source: IpAddr) -> Target {
+    pub(crate) fn target(&self, source: IpAddr) -> Target {
         match self.target {
             Target::Local if self.short_cut.iter().any(|net| net.contains(&source)) => {
                 Target::Cluster

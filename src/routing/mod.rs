@@ -22,10 +22,14 @@ mod table;
 
 pub use crate::types::{BindKey, Capture, Scope};
 pub use balancer::Balancer;
-pub use decide::{Decision, Kernel, Perfect, Verdict};
+pub(crate) use decide::Decision;
+pub(crate) use decide::Kernel;
+pub use decide::{Perfect, Verdict};
 pub use delta::{Delta, DetectLocal, HealthCheck, Inputs, Problem, Settings, VirtualIps};
 pub use endpoint_list::EndpointList;
 pub use explain::{ExplainRequest, Flow, OutputFormat, Query};
 pub use frontend::{Frontend, FrontendKind, Route, SourcePolicy, Target};
-pub use nodeport_addresses::{InvalidNodePortAddress, NodePortAddresses, NodePortIps};
+pub(crate) use nodeport_addresses::InvalidNodePortAddress;
+pub use nodeport_addresses::NodePortAddresses;
+pub(crate) use nodeport_addresses::NodePortIps;
 pub use table::{NoLocalEndpoints, Table};

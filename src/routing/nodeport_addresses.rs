@@ -65,11 +65,6 @@ impl NodePortAddresses {
         Ok(Self(entries.iter().map(parse).collect::<Result<_, _>>()?))
     }
 
-    /// The default of proxy mode `nftables`.
-    pub fn primary() -> Self {
-        Self(vec![Entry::Primary])
-    }
-
     /// True if nothing was given, so that a default may take its place.
     pub fn is_unset(&self) -> bool {
         self.0.is_empty()

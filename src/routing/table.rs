@@ -50,13 +50,8 @@ impl Table {
     }
 
     /// What is wrong with objects that are no part of this table, or with their sources, each as `KIND name: what`.
-    pub fn set_complaints(&mut self, complaints: Vec<Box<str>>) {
+    pub(crate) fn set_complaints(&mut self, complaints: Vec<Box<str>>) {
         self.complaints = complaints;
-    }
-
-    /// What the user has set.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// Other settings; in force from the next update on, which will then be a `rebuild`.
@@ -194,7 +189,7 @@ impl Table {
     }
 
     /// On which addresses node ports are served, as far as the last inputs say; healthCheckNodePort follows it too.
-    pub fn node_port_ips(&self, family: IpFamily) -> NodePortIps {
+    pub(crate) fn node_port_ips(&self, family: IpFamily) -> NodePortIps {
         self.context.node_ports.get(family).clone()
     }
 }

@@ -27,7 +27,7 @@ pub struct ServiceCounters {
     /// Client connections given up after every attempt failed.
     pub failed: Counter,
     /// Time from accept to a connected endpoint, summed, in microseconds; divide by `connected`.
-    pub connect_micros: Counter,
+    pub(crate) connect_micros: Counter,
     /// Connections that reached an endpoint.
     pub connected: Counter,
 }
@@ -62,12 +62,12 @@ pub struct Gauge(AtomicU64);
 
 impl Gauge {
     /// One more.
-    pub fn inc(&self) {
+    pub(crate) fn inc(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// One less.
-    pub fn dec(&self) {
+    pub(crate) fn dec(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -87,18 +87,18 @@ pub struct RequestCounters {
 
 /// How long answers took to begin, one method (`rest_client_request_duration_seconds`).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RequestDurations {
+pub(crate) struct RequestDurations {
     /// How many took no longer than each of [`RequestDurations::BOUNDS`].
-    pub buckets: [u64; 12],
+    pub(crate) buckets: [u64; 12],
     /// How many altogether.
-    pub count: u64,
+    pub(crate) count: u64,
     /// Their sum.
-    pub sum: Duration,
+    pub(crate) sum: Duration,
 }
 
 impl RequestDurations {
     /// client-go's, in seconds.
-    pub const BOUNDS: [f64; 12] = [
+    pub(crate) const BOUNDS: [f64; 12] = [
         0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0,
     ];
 
@@ -113,7 +113,7 @@ impl RequestDurations {
 
 impl RequestCounters {
     /// Counters for this apiserver, `host:port`.
-    pub fn new(host: String) -> Self {
+    pub(crate) fn new(host: String) -> Self {
         Self {
             host,
             requests: Mutex::default(),
@@ -127,7 +127,7 @@ impl RequestCounters {
     }
 
     /// One more, and how long it took. `code` is HTTP's; None if it did not come to an answer.
-    pub fn add(&self, code: Option<u16>, method: &'static str, took: Duration) {
+    pub(crate) fn add(&self, code: Option<u16>, method: &'static str, took: Duration) {
         let mut durations = self
             .durations
             .lock()
@@ -149,7 +149,7 @@ impl RequestCounters {
     }
 
     /// Label `verb`, and how long its requests took.
-    pub fn durations(&self) -> Vec<(&'static str, RequestDurations)> {
+    pub(crate) fn durations(&self) -> Vec<(&'static str, RequestDurations)> {
         let durations = self
             .durations
             .lock()

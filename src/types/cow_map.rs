@@ -26,11 +26,6 @@ impl<K: Clone + Eq + Hash, V: Clone> CowMap<K, V> {
         self.len
     }
 
-    /// True without entries.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// The value of a key.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.shards[shard_of(key)].as_ref()?.get(key)
@@ -45,7 +40,7 @@ impl<K: Clone + Eq + Hash, V: Clone> CowMap<K, V> {
     }
 
     /// Removes a key; returns the value it had.
-    pub fn remove(&mut self, key: &K) -> Option<V> {
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         // Looked up first: an absent key must not copy a shard.
         self.get(key)?;
         let shard = &mut Arc::make_mut(&mut self.shards)[shard_of(key)];

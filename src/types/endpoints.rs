@@ -23,7 +23,7 @@ pub struct EndpointSlice {
 
 impl EndpointSlice {
     /// Whether it is about this family.
-    pub fn is_of(&self, family: IpFamily) -> bool {
+    pub(crate) fn is_of(&self, family: IpFamily) -> bool {
         self.subsets.iter().any(|subset| subset.family == family)
     }
 }
@@ -92,7 +92,7 @@ impl Conditions {
         terminating: false,
     };
     /// What `notReadyAddresses` of core/v1 Endpoints are.
-    pub const NOT_READY: Self = Self {
+    pub(crate) const NOT_READY: Self = Self {
         ready: false,
         serving: false,
         terminating: false,

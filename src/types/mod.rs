@@ -4,7 +4,7 @@
 
 mod binding;
 pub mod counters;
-pub mod cow_map;
+pub(crate) mod cow_map;
 mod endpoints;
 mod name;
 mod node;
@@ -15,12 +15,12 @@ mod text;
 mod update;
 
 pub use binding::{BindKey, Capture, Scope};
-pub use cow_map::CowMap;
+pub(crate) use cow_map::CowMap;
 pub use endpoints::{Conditions, Endpoint, EndpointPort, EndpointSlice, Hints, Subset};
 pub use name::{NamespacedName, ServicePortName};
 pub use node::{Node, ServiceCidr};
 pub use protocol::{IpFamily, PerFamily, Protocol};
 pub use service::{Service, ServicePort, ServiceType, TrafficPolicy};
 pub use snapshot::{Broadcast, Slices, Snapshot};
-pub use text::one_line;
+pub(crate) use text::one_line;
 pub use update::{Object, Relist, Update};

@@ -39,11 +39,11 @@ impl Object for Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceCidr {
     /// `metadata.name`.
-    pub name: NamespacedName,
+    pub(crate) name: NamespacedName,
     /// `spec.cidrs`.
     pub cidrs: Box<[IpNet]>,
     /// As for a Node.
-    pub problems: Box<[Box<str>]>,
+    pub(crate) problems: Box<[Box<str>]>,
 }
 
 impl Object for ServiceCidr {

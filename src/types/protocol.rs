@@ -55,7 +55,7 @@ impl IpFamily {
     }
 
     /// The loopback address that every host has.
-    pub fn localhost(self) -> IpAddr {
+    pub(crate) fn localhost(self) -> IpAddr {
         match self {
             Self::V4 => Ipv4Addr::LOCALHOST.into(),
             Self::V6 => Ipv6Addr::LOCALHOST.into(),
@@ -88,7 +88,7 @@ pub struct PerFamily<T> {
 
 impl<T> PerFamily<T> {
     /// What `make` gives for each.
-    pub fn new(mut make: impl FnMut(IpFamily) -> T) -> Self {
+    pub(crate) fn new(mut make: impl FnMut(IpFamily) -> T) -> Self {
         Self {
             v4: make(IpFamily::V4),
             v6: make(IpFamily::V6),
@@ -104,7 +104,7 @@ impl<T> PerFamily<T> {
     }
 
     /// That of this family, to be changed.
-    pub fn get_mut(&mut self, family: IpFamily) -> &mut T {
+    pub(crate) fn get_mut(&mut self, family: IpFamily) -> &mut T {
         match family {
             IpFamily::V4 => &mut self.v4,
             IpFamily::V6 => &mut self.v6,
@@ -112,7 +112,7 @@ impl<T> PerFamily<T> {
     }
 
     /// Both, IPv4 first.
-    pub fn iter(&self) -> impl Iterator<Item = (IpFamily, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (IpFamily, &T)> {
         [(IpFamily::V4, &self.v4), (IpFamily::V6, &self.v6)].into_iter()
     }
 }

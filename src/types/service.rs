@@ -44,7 +44,7 @@ pub struct Service {
 
 impl Service {
     /// The clusterIP of this family, if the Service has one there.
-    pub fn cluster_ip(&self, family: IpFamily) -> Option<IpAddr> {
+    pub(crate) fn cluster_ip(&self, family: IpFamily) -> Option<IpAddr> {
         self.cluster_ips
             .iter()
             .copied()

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// The text on one line: what would end the line, steer a terminal or turn the writing round is escaped, and what goes beyond
 /// `most` bytes is left out, which is said.
-pub fn one_line(text: &str, most: usize) -> Cow<'_, str> {
+pub(crate) fn one_line(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most && !text.contains(is_unfit) {
         return Cow::Borrowed(text);
     }

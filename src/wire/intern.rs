@@ -15,7 +15,7 @@ impl Interner {
     const MIN_SWEEP: usize = 1024;
 
     /// The shared copy of a string.
-    pub fn intern(&mut self, text: &str) -> Arc<str> {
+    pub(crate) fn intern(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.known.get(text) {
             return known.clone();
         }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 /// An IP address; leading zeros in IPv4 are decimal (`010.0.0.1` is 10.0.0.1), IPv4-mapped IPv6 is IPv4.
-pub fn parse_ip(text: &str) -> Option<IpAddr> {
+pub(crate) fn parse_ip(text: &str) -> Option<IpAddr> {
     let ip = match text.parse::<IpAddr>() {
         Ok(ip) => ip,
         Err(_) => sloppy(text)?,
@@ -14,7 +14,7 @@ pub fn parse_ip(text: &str) -> Option<IpAddr> {
 }
 
 /// A CIDR such as `10.0.0.0/8`; its host bits are dropped.
-pub fn parse_cidr(text: &str) -> Option<IpNet> {
+pub(crate) fn parse_cidr(text: &str) -> Option<IpNet> {
     let (ip, prefix) = text.split_once('/')?;
     let digits = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
     let mut prefix: u8 = prefix.parse().ok().filter(|_| digits)?;

@@ -23,7 +23,7 @@ pub(super) enum Field<T> {
 
 /// A nested object whose fields are lenient themselves.
 #[derive(Debug, Default)]
-pub(super) struct Struct<T>(pub T);
+pub(super) struct Struct<T>(pub(crate) T);
 
 /// `Field` of a nested object.
 pub(super) type Nested<T> = Field<Struct<T>>;
@@ -34,7 +34,7 @@ pub(super) type Text<'a> = Field<Cow<'a, str>>;
 
 impl<T> Field<T> {
     /// The value, if there is one. A wrong one is reported.
-    pub fn take(self, path: fmt::Arguments<'_>, problems: &mut Problems) -> Option<T>
+    pub(crate) fn take(self, path: fmt::Arguments<'_>, problems: &mut Problems) -> Option<T>
     where
         T: Shape,
     {
@@ -49,12 +49,12 @@ impl<T> Field<T> {
     }
 
     /// It holds something that cannot be read.
-    pub fn is_wrong(&self) -> bool {
+    pub(crate) fn is_wrong(&self) -> bool {
         matches!(self, Self::Wrong(_))
     }
 
     /// The value, if there is a good one; for fields whose absence is all that matters.
-    pub fn ok(self) -> Option<T> {
+    pub(crate) fn ok(self) -> Option<T> {
         match self {
             Self::Absent | Self::Wrong(_) => None,
             Self::Present(value) => Some(value),
@@ -72,7 +72,7 @@ pub(super) struct Problems {
 impl Problems {
     const MAX: usize = 10;
 
-    pub fn add(&mut self, problem: fmt::Arguments<'_>) {
+    pub(crate) fn add(&mut self, problem: fmt::Arguments<'_>) {
         if self.list.len() < Self::MAX {
             let problem = problem.to_string();
             self.list.push(one_line(&problem, LONGEST_PROBLEM).into());
@@ -82,12 +82,12 @@ impl Problems {
     }
 
     /// The first of them; `otherwise` if there is none.
-    pub fn first(self, otherwise: &str) -> Box<str> {
+    pub(crate) fn first(self, otherwise: &str) -> Box<str> {
         let first = self.list.into_iter().next();
         first.unwrap_or_else(|| otherwise.into())
     }
 
-    pub fn finish(mut self) -> Box<[Box<str>]> {
+    pub(crate) fn finish(mut self) -> Box<[Box<str>]> {
         if self.more > 0 {
             self.list.push(format!("and {} more", self.more).into());
         }

@@ -15,7 +15,7 @@ const MAX_COMPLAINTS: usize = 100;
 /// An object of any kind that we read.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
-pub enum Object {
+pub(crate) enum Object {
     Service(Service),
     /// An EndpointSlice, or an Endpoints.
     EndpointSlice(EndpointSlice),
@@ -25,15 +25,15 @@ pub enum Object {
 
 /// Why an object is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectError {
+pub(crate) struct ObjectError {
     /// Kind and name, as far as they are known.
-    pub object: String,
+    pub(crate) object: String,
     /// `field: what`.
-    pub problem: String,
+    pub(crate) problem: String,
     /// Which object it is, where at least that is known.
-    pub key: Option<(Kind, NamespacedName)>,
+    pub(crate) key: Option<(Kind, NamespacedName)>,
     /// In which document, the first being 1.
-    pub document: usize,
+    pub(crate) document: usize,
 }
 
 impl fmt::Display for ObjectError {
@@ -46,26 +46,26 @@ impl std::error::Error for ObjectError {}
 
 /// What a text says, as far as it can be read.
 #[derive(Debug, Default, PartialEq)]
-pub struct Manifests {
+pub(crate) struct Manifests {
     /// Its objects, in order.
-    pub objects: Vec<Object>,
+    pub(crate) objects: Vec<Object>,
     /// Objects that can mean nothing as it stands: those of the errors, and of errors that are too many to be kept.
-    pub unusable: Vec<(Kind, NamespacedName)>,
+    pub(crate) unusable: Vec<(Kind, NamespacedName)>,
     /// Something in it may be any object at all.
-    pub unidentified: bool,
+    pub(crate) unidentified: bool,
     /// Objects that are no mistake, but of kinds that no proxy reads: a Deployment beside its Service.
-    pub foreign: usize,
+    pub(crate) foreign: usize,
     /// Why documents cannot be read.
-    pub broken: Vec<YamlError>,
+    pub(crate) broken: Vec<YamlError>,
     /// Keys that appear twice, and the object in which they do.
-    pub duplicates: Vec<(String, YamlError)>,
+    pub(crate) duplicates: Vec<(String, YamlError)>,
     /// What is wrong with objects that are not used.
-    pub errors: Vec<ObjectError>,
+    pub(crate) errors: Vec<ObjectError>,
 }
 
 /// Why nothing of a text can be used.
 #[derive(Debug)]
-pub enum ManifestError {
+pub(crate) enum ManifestError {
     /// It cannot be read.
     Read(io::Error),
     /// Nothing in it is YAML.
@@ -86,7 +86,7 @@ impl std::error::Error for ManifestError {}
 /// The objects of a text, YAML or JSON: those of its documents, or of the documents' items where one is a `List` (or
 /// `ServiceList` and its like). An EndpointSlice whose addresses are no IPs yields nothing. `open` begins at the text's
 /// beginning each time; memory grows with what is kept.
-pub fn manifests<R: Read>(
+pub(crate) fn manifests<R: Read>(
     open: impl Fn() -> io::Result<R>,
     interner: &mut Interner,
 ) -> Result<Manifests, ManifestError> {

@@ -14,7 +14,7 @@ pub struct Item<T> {
     /// Its key.
     pub name: NamespacedName,
     /// `metadata.resourceVersion`; empty in manifests.
-    pub resource_version: Box<str>,
+    pub(crate) resource_version: Box<str>,
     /// The object; None if it is of a sort that is not for us (such as an EndpointSlice of DNS names); an error, as
     /// `field: what`, if it can mean nothing.
     pub object: Result<Option<T>, Box<str>>,
@@ -24,7 +24,7 @@ pub struct Item<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemError {
     /// `field: what`, or what the JSON parser said.
-    pub problem: Box<str>,
+    pub(crate) problem: Box<str>,
 }
 
 impl ItemError {
@@ -57,36 +57,36 @@ pub(super) struct Meta<'a> {
     #[serde(borrow)]
     resource_version: Text<'a>,
     #[serde(borrow)]
-    pub labels: Nested<Labels<'a>>,
+    pub(crate) labels: Nested<Labels<'a>>,
     #[serde(borrow)]
-    pub annotations: Nested<Annotations<'a>>,
+    pub(crate) annotations: Nested<Annotations<'a>>,
     #[serde(borrow)]
-    pub deletion_timestamp: Text<'a>,
+    pub(crate) deletion_timestamp: Text<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Labels<'a> {
     #[serde(borrow, rename = "kubernetes.io/service-name")]
-    pub service_name: Text<'a>,
+    pub(crate) service_name: Text<'a>,
     #[serde(borrow, rename = "service.kubernetes.io/service-proxy-name")]
-    pub service_proxy_name: Text<'a>,
+    pub(crate) service_proxy_name: Text<'a>,
     #[serde(borrow, rename = "topology.kubernetes.io/zone")]
-    pub zone: Text<'a>,
+    pub(crate) zone: Text<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Annotations<'a> {
     #[serde(borrow, rename = "endpoints.kubernetes.io/last-change-trigger-time")]
-    pub last_change_trigger_time: Text<'a>,
+    pub(crate) last_change_trigger_time: Text<'a>,
     #[serde(borrow, rename = "k8s.io/initial-events-end")]
-    pub initial_events_end: Text<'a>,
+    pub(crate) initial_events_end: Text<'a>,
 }
 
 impl Meta<'_> {
     /// What of the labels and annotations cannot be read.
-    pub fn check(&self, problems: &mut Problems) {
+    pub(crate) fn check(&self, problems: &mut Problems) {
         if let Field::Wrong(found) = self.labels {
             problems.add(format_args!(
                 "metadata.labels: expected an object, found {found}"
@@ -133,14 +133,14 @@ pub(super) enum Scope {
 
 /// The identity of an object, and what is left of its metadata.
 pub(super) struct Identity<'a> {
-    pub name: NamespacedName,
-    pub resource_version: Box<str>,
-    pub meta: Meta<'a>,
+    pub(crate) name: NamespacedName,
+    pub(crate) resource_version: Box<str>,
+    pub(crate) meta: Meta<'a>,
 }
 
 impl<'a> Identity<'a> {
     /// Checks kind and name. Lists leave out their items' kind; in events it must be right.
-    pub fn of(
+    pub(crate) fn of(
         found_kind: &Text<'_>,
         metadata: Nested<Meta<'a>>,
         kind: Kind,
@@ -192,7 +192,7 @@ impl<'a> Identity<'a> {
     }
 
     /// The item with this identity.
-    pub fn item<T>(self, object: Result<Option<T>, Box<str>>) -> Item<T> {
+    pub(crate) fn item<T>(self, object: Result<Option<T>, Box<str>>) -> Item<T> {
         Item {
             name: self.name,
             resource_version: self.resource_version,

@@ -22,11 +22,12 @@ mod stream;
 pub mod yaml;
 
 pub use intern::Interner;
-pub use ip::{parse_cidr, parse_ip};
-pub use manifest::{ManifestError, Manifests, Object, ObjectError, manifests};
+pub(crate) use ip::{parse_cidr, parse_ip};
+pub(crate) use manifest::{Manifests, Object, manifests};
 pub use meta::{Item, ItemError};
-pub use status::Status;
-pub use stream::{Event, Events, ListMeta, StreamError, list};
+pub(crate) use status::Status;
+pub(crate) use stream::StreamError;
+pub use stream::{Event, Events, ListMeta, list};
 
 use crate::types::{EndpointSlice, Node, Service, ServiceCidr};
 
@@ -43,7 +44,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Endpoints,
@@ -52,7 +53,7 @@ impl Kind {
     ];
 
     /// `kind`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
@@ -63,7 +64,7 @@ impl Kind {
     }
 
     /// The API group; empty for core.
-    pub fn group(self) -> &'static str {
+    pub(crate) fn group(self) -> &'static str {
         match self {
             Self::Service | Self::Endpoints | Self::Node => "",
             Self::EndpointSlice => "discovery.k8s.io",

@@ -36,10 +36,10 @@ struct RawSlice<'a> {
 #[serde(default)]
 pub(super) struct Port<'a> {
     #[serde(borrow)]
-    pub name: Text<'a>,
+    pub(crate) name: Text<'a>,
     #[serde(borrow)]
-    pub protocol: Text<'a>,
-    pub port: Field<i64>,
+    pub(crate) protocol: Text<'a>,
+    pub(crate) port: Field<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -21,11 +21,11 @@ pub struct Status {
     /// For programs: `Expired`, `Forbidden`...
     pub reason: String,
     /// For people.
-    pub message: String,
+    pub(crate) message: String,
     /// `details.causes[].reason`.
-    pub causes: Vec<String>,
+    pub(crate) causes: Vec<String>,
     /// `details.retryAfterSeconds`.
-    pub retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -59,7 +59,7 @@ struct Cause<'a> {
 
 impl Status {
     /// Decodes a Status; None if the text is something else.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let raw: RawStatus = parse(text).ok()?;
         if raw.kind.ok()? != "Status" {
             return None;
@@ -88,12 +88,12 @@ impl Status {
     }
 
     /// The resourceVersion or continue token asked for is too old.
-    pub fn is_expired(&self) -> bool {
+    pub(crate) fn is_expired(&self) -> bool {
         self.code == 410 || self.reason == "Expired" || self.reason == "Gone"
     }
 
     /// The resourceVersion asked for is one that this server has not seen yet.
-    pub fn is_too_large(&self) -> bool {
+    pub(crate) fn is_too_large(&self) -> bool {
         self.causes
             .iter()
             .any(|cause| cause == "ResourceVersionTooLarge")

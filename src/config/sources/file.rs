@@ -83,7 +83,7 @@ impl FileSource {
     ///
     /// # Errors
     /// When nothing there can be used, the reason. What is wrong is said as complaints in any case.
-    pub fn read_once(path: &Path, sinks: &Sinks) -> Result<(), String> {
+    pub(crate) fn read_once(path: &Path, sinks: &Sinks) -> Result<(), String> {
         let read = || {
             let mut reader = Reader::new(std::path::absolute(path)?);
             Ok((reader.read()?, reader.complaints()))

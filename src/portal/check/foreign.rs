@@ -13,15 +13,15 @@ use crate::portal::netlink::{Netlink, attributes, messages, outcome, receive, te
 
 /// The remains, or the presence, of a kube-proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Foreign {
+pub(crate) struct Foreign {
     /// Its nftables chains, `table/chain` (iptables-nft's too). None: cannot be seen.
-    pub chains: Option<BTreeSet<String>>,
+    pub(crate) chains: Option<BTreeSet<String>>,
     /// The tables of legacy iptables; their rules cannot be seen. None: not even the tables.
-    pub legacy_tables: Option<Vec<String>>,
+    pub(crate) legacy_tables: Option<Vec<String>>,
     /// Virtual services of IPVS. None: cannot be seen.
-    pub ipvs: Option<usize>,
+    pub(crate) ipvs: Option<usize>,
     /// The link that kube-proxy's IPVS mode keeps clusterIPs on.
-    pub kube_ipvs0: bool,
+    pub(crate) kube_ipvs0: bool,
 }
 
 impl Foreign {

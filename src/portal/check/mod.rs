@@ -8,13 +8,13 @@ mod probe;
 use std::fmt;
 
 use super::{Error, PortalKind};
-pub use foreign::Foreign;
+pub(crate) use foreign::Foreign;
 
 /// The answer of `portico check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// One for each thing looked at.
-    pub lines: Vec<Line>,
+    pub(crate) lines: Vec<Line>,
     /// The portal that would be used; of the kind asked for even if it would not work.
     pub kind: PortalKind,
     /// Whether it would work.
@@ -23,7 +23,7 @@ pub struct Check {
 
 impl Check {
     /// Nothing is missing.
-    pub fn complete(&self) -> bool {
+    pub(crate) fn complete(&self) -> bool {
         let mut lines = self.lines.iter();
         self.usable && lines.all(|line| line.verdict != Verdict::Missing)
     }
@@ -31,16 +31,16 @@ impl Check {
 
 /// One thing looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub(crate) struct Line {
     /// How it stands.
-    pub verdict: Verdict,
+    pub(crate) verdict: Verdict,
     /// What was looked at and what was found; and after a colon or semicolon what to do.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// How something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// As it should be.
     Ok,
     /// Something does not work.
@@ -71,30 +71,30 @@ impl fmt::Display for Check {
 
 /// What looking found.
 #[derive(Debug)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// The throw-away portals.
-    pub netns: Trial,
+    pub(crate) netns: Trial,
     /// The throw-away portals.
-    pub host: Trial,
+    pub(crate) host: Trial,
     /// A portico runs on this host.
-    pub running: bool,
+    pub(crate) running: bool,
     /// A portico has left its link, routes or rules.
-    pub leftovers: bool,
+    pub(crate) leftovers: bool,
     /// Why a port below 1024 cannot be listened on, if so.
-    pub low_ports: Option<String>,
+    pub(crate) low_ports: Option<String>,
     /// The limit of open files: soft, hard.
-    pub open_files: Option<(u64, u64)>,
+    pub(crate) open_files: Option<(u64, u64)>,
     /// Whether the host forwards IPv4, IPv6. None: not readable.
-    pub forwarding: [Option<bool>; 2],
+    pub(crate) forwarding: [Option<bool>; 2],
     /// `net.ipv4.conf.all.rp_filter`
-    pub rp_filter: Option<u8>,
+    pub(crate) rp_filter: Option<u8>,
     /// What else captures virtual IPs.
-    pub foreign: Foreign,
+    pub(crate) foreign: Foreign,
 }
 
 /// What became of a throw-away portal.
 #[derive(Debug)]
-pub enum Trial {
+pub(crate) enum Trial {
     /// It carried a TCP connection.
     Carried {
         /// From the client's SYN to its first byte.
@@ -127,7 +127,7 @@ pub fn check(wanted: PortalKind) -> Check {
 }
 
 /// Turns findings into lines.
-pub fn report(wanted: PortalKind, found: &Findings) -> Check {
+pub(crate) fn report(wanted: PortalKind, found: &Findings) -> Check {
     let kind = match wanted {
         PortalKind::Auto if found.netns.works() => PortalKind::Netns,
         PortalKind::Auto if found.host.works() => PortalKind::Host,

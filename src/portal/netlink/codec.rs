@@ -23,23 +23,23 @@ const ALIGNMENT: usize = 4;
 
 /// Where requests are put together, one after the other.
 #[derive(Debug, Default)]
-pub struct Writer {
+pub(crate) struct Writer {
     buffer: Vec<u8>,
 }
 
 impl Writer {
     /// What was written.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer
     }
 
     /// Forgets what was written and keeps the memory.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.buffer.clear();
     }
 
     /// One message: `header` is its kind's fixed header, `attributes` writes the rest.
-    pub fn message(
+    pub(crate) fn message(
         &mut self,
         (kind, flags, sequence): (u16, u16, u32),
         header: &[u8],
@@ -59,28 +59,28 @@ impl Writer {
     }
 
     /// A fixed header: at the start of a message, or of a nested one.
-    pub fn fixed(&mut self, header: &[u8]) {
+    pub(crate) fn fixed(&mut self, header: &[u8]) {
         self.buffer.extend(header);
         self.pad();
     }
 
     /// An attribute. None of ours is longer than a name.
-    pub fn bytes_attribute(&mut self, kind: u16, value: &[u8]) {
+    pub(crate) fn bytes_attribute(&mut self, kind: u16, value: &[u8]) {
         self.attribute(kind, |writer| writer.buffer.extend(value));
     }
 
     /// An attribute of a number.
-    pub fn u8_attribute(&mut self, kind: u16, value: u8) {
+    pub(crate) fn u8_attribute(&mut self, kind: u16, value: u8) {
         self.bytes_attribute(kind, &[value]);
     }
 
     /// An attribute of a number.
-    pub fn u32_attribute(&mut self, kind: u16, value: u32) {
+    pub(crate) fn u32_attribute(&mut self, kind: u16, value: u32) {
         self.bytes_attribute(kind, &value.to_ne_bytes());
     }
 
     /// An attribute of text, which ends with a zero.
-    pub fn text_attribute(&mut self, kind: u16, value: &str) {
+    pub(crate) fn text_attribute(&mut self, kind: u16, value: &str) {
         self.attribute(kind, |writer| {
             writer.buffer.extend(value.as_bytes());
             writer.buffer.push(0);
@@ -88,7 +88,7 @@ impl Writer {
     }
 
     /// An attribute of an address.
-    pub fn ip_attribute(&mut self, kind: u16, ip: IpAddr) {
+    pub(crate) fn ip_attribute(&mut self, kind: u16, ip: IpAddr) {
         match ip {
             IpAddr::V4(ip) => self.bytes_attribute(kind, &ip.octets()),
             IpAddr::V6(ip) => self.bytes_attribute(kind, &ip.octets()),
@@ -96,7 +96,7 @@ impl Writer {
     }
 
     /// An attribute of attributes.
-    pub fn nested(&mut self, kind: u16, inside: impl FnOnce(&mut Self)) {
+    pub(crate) fn nested(&mut self, kind: u16, inside: impl FnOnce(&mut Self)) {
         self.attribute(kind | NLA_F_NESTED, inside);
     }
 
@@ -125,19 +125,19 @@ impl Writer {
 
 /// A message as read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// `NLMSG_*`, or the protocol's own.
-    pub kind: u16,
+    pub(crate) kind: u16,
     /// `NLM_F_*`
-    pub flags: u16,
+    pub(crate) flags: u16,
     /// That of the request which it answers.
-    pub sequence: u32,
+    pub(crate) sequence: u32,
     /// What follows the header.
-    pub payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 /// Splits a datagram into its messages.
-pub fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
+pub(crate) fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let (header, _) = rest.split_first_chunk::<MESSAGE_HEADER>()?;
         let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *header;
@@ -155,7 +155,7 @@ pub fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 /// Splits the rest of a message, or a nested attribute, into attributes: kind and value.
-pub fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let (header, _) = rest.split_first_chunk::<ATTRIBUTE_HEADER>()?;
         let [l0, l1, k0, k1] = *header;
@@ -173,7 +173,7 @@ fn after(bytes: &[u8], length: usize) -> &[u8] {
 }
 
 /// The value of an attribute of a number.
-pub fn u8_of(value: &[u8]) -> Option<u8> {
+pub(crate) fn u8_of(value: &[u8]) -> Option<u8> {
     match value {
         [byte] => Some(*byte),
         _ => None,
@@ -181,12 +181,12 @@ pub fn u8_of(value: &[u8]) -> Option<u8> {
 }
 
 /// The value of an attribute of a number.
-pub fn u32_of(value: &[u8]) -> Option<u32> {
+pub(crate) fn u32_of(value: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(value.try_into().ok()?))
 }
 
 /// The value of an attribute of an address; its length tells the family.
-pub fn ip_of(value: &[u8]) -> Option<IpAddr> {
+pub(crate) fn ip_of(value: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(value) {
         return Some(octets.into());
     }
@@ -194,7 +194,7 @@ pub fn ip_of(value: &[u8]) -> Option<IpAddr> {
 }
 
 /// The value of an attribute of text, up to its zero. Names of links may be any bytes.
-pub fn text_of(value: &[u8]) -> String {
+pub(crate) fn text_of(value: &[u8]) -> String {
     let end = value.iter().position(|byte| *byte == 0);
     let text = value.get(..end.unwrap_or(value.len()));
     String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
@@ -202,7 +202,7 @@ pub fn text_of(value: &[u8]) -> String {
 
 /// What a `NLMSG_ERROR` or `NLMSG_DONE` says, which is success if the code is zero, or if the end of a dump has none. The
 /// kernel's own words, if there are any, become part of the error.
-pub fn outcome(message: &Message<'_>) -> io::Result<()> {
+pub(crate) fn outcome(message: &Message<'_>) -> io::Result<()> {
     let Some((code, rest)) = message.payload.split_first_chunk() else {
         return match message.kind {
             NLMSG_DONE => Ok(()),

@@ -8,14 +8,14 @@ use ipnet::IpNet;
 use crate::types::Protocol;
 
 /// The routing table that everyone looks into.
-pub const TABLE_MAIN: u32 = 254;
+pub(crate) const TABLE_MAIN: u32 = 254;
 /// The routing table of what is delivered here.
-pub const TABLE_LOCAL: u32 = 255;
+pub(crate) const TABLE_LOCAL: u32 = 255;
 /// Our mark on routes and rules.
-pub const PROTOCOL: u8 = 112;
+pub(crate) const PROTOCOL: u8 = 112;
 
 /// An Ethernet address.
-pub type Mac = [u8; 6];
+pub(crate) type Mac = [u8; 6];
 
 /// One change to ask of the kernel.
 #[derive(Clone, Debug)]
@@ -41,57 +41,57 @@ pub(super) enum Action {
 /// A [`Veth`] that can wait.
 #[derive(Clone, Debug)]
 pub(super) struct OwnedVeth {
-    pub near: (String, Mac),
-    pub far: (String, Mac),
-    pub namespace: RawFd,
-    pub mtu: u32,
+    pub(crate) near: (String, Mac),
+    pub(crate) far: (String, Mac),
+    pub(crate) namespace: RawFd,
+    pub(crate) mtu: u32,
 }
 
 /// A pair of virtual Ethernet links; the peer appears in another namespace.
-pub struct Veth<'a> {
+pub(crate) struct Veth<'a> {
     /// Our end's name and address.
-    pub near: (&'a str, Mac),
+    pub(crate) near: (&'a str, Mac),
     /// The other end's.
-    pub far: (&'a str, Mac),
+    pub(crate) far: (&'a str, Mac),
     /// The namespace of the other end.
-    pub namespace: BorrowedFd<'a>,
+    pub(crate) namespace: BorrowedFd<'a>,
     /// For both.
-    pub mtu: u32,
+    pub(crate) mtu: u32,
 }
 
 /// Settings of one link that need no /proc/sys.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LinkSettings {
+pub(crate) struct LinkSettings {
     /// `net.ipv4.conf.<link>.forwarding`
-    pub forwarding: Option<bool>,
+    pub(crate) forwarding: Option<bool>,
     /// `net.ipv4.conf.<link>.rp_filter`
-    pub rp_filter: Option<u32>,
+    pub(crate) rp_filter: Option<u32>,
 }
 
 /// What we read of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
+pub(crate) struct Link {
     /// Its number.
-    pub index: u32,
+    pub(crate) index: u32,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Administratively up.
-    pub up: bool,
+    pub(crate) up: bool,
     /// Up in every respect, carrier included: what is sent now is not lost.
-    pub operational: bool,
+    pub(crate) operational: bool,
     /// 0 if unknown.
-    pub mtu: u32,
+    pub(crate) mtu: u32,
 }
 
 /// An address of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// The address itself, not the peer's.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
     /// The length of its subnet's prefix.
-    pub prefix_len: u8,
+    pub(crate) prefix_len: u8,
     /// The link's number.
-    pub link: u32,
+    pub(crate) link: u32,
 }
 
 /// Where a route leads.
@@ -122,20 +122,20 @@ pub struct Route {
 
 /// A rule that sends one port of one address into a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// The destination address and port.
-    pub addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     /// The protocol the port belongs to.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// Where to look for the route.
-    pub table: u32,
+    pub(crate) table: u32,
     /// Rules are asked in ascending order.
-    pub priority: u32,
+    pub(crate) priority: u32,
 }
 
 impl Request {
     /// Makes a veth pair, both ends down.
-    pub fn add_veth(veth: &Veth) -> Self {
+    pub(crate) fn add_veth(veth: &Veth) -> Self {
         let owned = |(name, mac): (&str, Mac)| (name.to_owned(), mac);
         Self(Action::AddVeth(Box::new(OwnedVeth {
             near: owned(veth.near),
@@ -146,7 +146,7 @@ impl Request {
     }
 
     /// Deletes a link, and with it everything that leads over it.
-    pub fn delete_link_index(index: u32) -> Self {
+    pub(crate) fn delete_link_index(index: u32) -> Self {
         Self(Action::DeleteLink(index))
     }
 
@@ -156,22 +156,22 @@ impl Request {
     }
 
     /// Changes IPv4 settings of a link.
-    pub fn link_settings(index: u32, settings: LinkSettings) -> Self {
+    pub(crate) fn link_settings(index: u32, settings: LinkSettings) -> Self {
         Self(Action::LinkSettings(index, settings))
     }
 
     /// Keeps the kernel from giving the link an IPv6 address by itself.
-    pub fn link_without_addresses(index: u32) -> Self {
+    pub(crate) fn link_without_addresses(index: u32) -> Self {
         Self(Action::LinkWithoutAddresses(index))
     }
 
     /// Gives a link an address that is alone in its subnet, without asking whether anyone else has it.
-    pub fn add_address(link: u32, ip: IpAddr) -> Self {
+    pub(crate) fn add_address(link: u32, ip: IpAddr) -> Self {
         Self(Action::AddAddress(link, ip))
     }
 
     /// Writes a neighbour's address down for good: it is never asked for.
-    pub fn set_neighbour(link: u32, ip: IpAddr, mac: Mac) -> Self {
+    pub(crate) fn set_neighbour(link: u32, ip: IpAddr, mac: Mac) -> Self {
         Self(Action::SetNeighbour(link, ip, mac))
     }
 
@@ -181,7 +181,7 @@ impl Request {
     }
 
     /// Adds a route or changes the one that is there.
-    pub fn replace_route(route: &Route) -> Self {
+    pub(crate) fn replace_route(route: &Route) -> Self {
         Self(Action::ReplaceRoute(*route))
     }
 
@@ -191,12 +191,12 @@ impl Request {
     }
 
     /// Adds a rule.
-    pub fn add_rule(rule: &Rule) -> Self {
+    pub(crate) fn add_rule(rule: &Rule) -> Self {
         Self(Action::AddRule(*rule))
     }
 
     /// Deletes a rule.
-    pub fn delete_rule(rule: &Rule) -> Self {
+    pub(crate) fn delete_rule(rule: &Rule) -> Self {
         Self(Action::DeleteRule(*rule))
     }
 }

@@ -10,11 +10,11 @@
 //! read     bytes -> objects                    query  which objects are asked for, and which are kept
 //! ```
 
-pub mod codec;
+pub(crate) mod codec;
 mod message;
 mod monitor;
 mod query;
-pub mod read;
+pub(crate) mod read;
 #[cfg(test)]
 #[path = "../../../tests/util/rng.rs"]
 #[allow(dead_code, clippy::duplicate_mod)]
@@ -29,11 +29,11 @@ use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::libc::MSG_TRUNC;
 
 pub(super) use codec::{attributes, messages, outcome, text_of};
-pub use message::{
-    Address, Link, LinkSettings, Mac, PROTOCOL, Request, Route, Rule, TABLE_LOCAL, TABLE_MAIN,
-    Veth, Via,
+pub(crate) use message::{
+    Address, Link, LinkSettings, Mac, PROTOCOL, Rule, TABLE_LOCAL, TABLE_MAIN, Veth,
 };
-pub use monitor::{Change, Monitor};
+pub use message::{Request, Route, Via};
+pub(crate) use monitor::{Change, Monitor};
 
 use codec::{Message, Writer};
 use uapi::{NLM_F_ACK, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR};
@@ -75,7 +75,7 @@ impl Netlink {
     }
 
     /// The kernel puts this number on what it announces because of our requests.
-    pub fn port(&self) -> u32 {
+    pub(crate) fn port(&self) -> u32 {
         self.port
     }
 

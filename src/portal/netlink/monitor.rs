@@ -26,7 +26,7 @@ const GROUPS: [u32; 7] = [
 
 /// Something that concerns us happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// An address came.
     AddressAdded(IpAddr),
     /// An address went.
@@ -51,7 +51,7 @@ pub enum Change {
 
 impl Change {
     /// What an announcement says; None if it is none that concerns us.
-    pub fn of(message: &Message<'_>) -> Option<Self> {
+    pub(crate) fn of(message: &Message<'_>) -> Option<Self> {
         let address = || read::address_payload(message.payload).map(|address| address.ip);
         let link = || IfInfo::split(message.payload).map(|(link, _)| link);
         let change = match message.kind {
@@ -71,14 +71,14 @@ impl Change {
 }
 
 /// A rtnetlink socket that listens, in the namespace of the thread that opened it. Never blocks.
-pub struct Monitor {
+pub(crate) struct Monitor {
     socket: Socket,
     datagram: Vec<u8>,
 }
 
 impl Monitor {
     /// Opens it; what the requests of socket `own` change is not reported.
-    pub fn new(own: u32) -> io::Result<Self> {
+    pub(crate) fn new(own: u32) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         // Before joining, so that nothing slips through: hosts that speak BGP change thousands of routes.
         let program = filter::announcements(own, super::PROTOCOL);
@@ -96,7 +96,7 @@ impl Monitor {
     }
 
     /// Reads all there is.
-    pub fn drain(&mut self) -> io::Result<Vec<Change>> {
+    pub(crate) fn drain(&mut self) -> io::Result<Vec<Change>> {
         let mut changes = Vec::new();
         loop {
             match receive(&self.socket, &mut self.datagram) {

@@ -11,7 +11,7 @@ use crate::types::IpFamily;
 
 impl Netlink {
     /// The link of that name, if there is one.
-    pub fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+    pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
         match self.get_link(name) {
             Err(error) if error.raw_os_error() == Some(ENODEV) => Ok(None),
             other => other,
@@ -19,12 +19,12 @@ impl Netlink {
     }
 
     /// All links of the namespace.
-    pub fn links(&mut self) -> io::Result<Vec<Link>> {
+    pub(crate) fn links(&mut self) -> io::Result<Vec<Link>> {
         self.dump(RTM_GETLINK, &IfInfo::default().to_bytes(), read::link)
     }
 
     /// All addresses of the namespace, both families.
-    pub fn addresses(&mut self) -> io::Result<Vec<Address>> {
+    pub(crate) fn addresses(&mut self) -> io::Result<Vec<Address>> {
         self.dump(RTM_GETADDR, &IfAddr::default().to_bytes(), read::address)
     }
 
@@ -35,7 +35,7 @@ impl Netlink {
     }
 
     /// Everybody's unicast routes in the main table.
-    pub fn main_routes(&mut self, family: IpFamily) -> io::Result<Vec<Route>> {
+    pub(crate) fn main_routes(&mut self, family: IpFamily) -> io::Result<Vec<Route>> {
         self.routes(family, RTPROT_UNSPEC, |header, route| {
             header.kind == RTN_UNICAST && route.table == TABLE_MAIN
         })
@@ -60,7 +60,7 @@ impl Netlink {
     }
 
     /// The rules that carry our mark.
-    pub fn our_rules(&mut self, family: IpFamily) -> io::Result<Vec<Rule>> {
+    pub(crate) fn our_rules(&mut self, family: IpFamily) -> io::Result<Vec<Rule>> {
         let query = FibRule {
             family: number(family),
             ..FibRule::default()

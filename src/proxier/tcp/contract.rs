@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The two sockets of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// Towards the client.
     Client = 0,
     /// Towards the endpoint.
@@ -13,7 +13,7 @@ pub enum Side {
 
 impl Side {
     /// The one across.
-    pub fn other(self) -> Self {
+    pub(crate) fn other(self) -> Self {
         match self {
             Self::Client => Self::Endpoint,
             Self::Endpoint => Self::Client,
@@ -23,22 +23,22 @@ impl Side {
 
 /// What epoll says of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// There are bytes, or the end of them.
-    pub readable: bool,
+    pub(crate) readable: bool,
     /// There is room for bytes.
-    pub writable: bool,
+    pub(crate) writable: bool,
     /// The peer has sent its FIN: it comes after the bytes that are there now, and no more will.
-    pub read_closed: bool,
+    pub(crate) read_closed: bool,
     /// The peer has reset the connection, or was found dead.
-    pub failed: bool,
+    pub(crate) failed: bool,
     /// There is urgent data, at which a read stops short of what else is there.
-    pub urgent: bool,
+    pub(crate) urgent: bool,
 }
 
 /// What the caller reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// The client is there: choose an endpoint.
     Accepted,
     /// Epoll spoke.
@@ -81,7 +81,7 @@ pub enum Input {
 
 /// What a read found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Got {
+pub(crate) enum Got {
     /// Less than there was room for: there is no more now.
     Part,
     /// As much as there was room for: there may be more.
@@ -94,7 +94,7 @@ pub enum Got {
 
 /// What the caller shall do; it reports the outcome as the next [`Input`], but for `Wait`, `Yield` and `End`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Nothing until the next event or deadline.
     Wait,
     /// Nothing until the others had their turn: this session has done its share and has more to do.
@@ -133,7 +133,7 @@ pub enum Action {
 
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// Both sides have said all, and heard so.
     Closed,
     /// At least one side is told by a reset that something is missing.
@@ -142,7 +142,7 @@ pub enum End {
 
 /// Why a session is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// This side was reset by its peer, or its peer is dead.
     Peer(Side),
     /// No endpoint could be reached.
@@ -153,9 +153,9 @@ pub enum Reason {
 
 /// How patient a session is.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// How long each attempt to connect may take.
-    pub ladder: Box<[Duration]>,
+    pub(crate) ladder: Box<[Duration]>,
     /// How long a half-closed session may be silent.
-    pub half_close: Duration,
+    pub(crate) half_close: Duration,
 }

@@ -18,13 +18,13 @@ use crate::types::Protocol;
 
 /// What is needed only until an endpoint is connected.
 #[derive(Debug)]
-pub struct Dialling {
+pub(crate) struct Dialling {
     /// Where the client may go; as it was when the client came.
-    pub frontend: Arc<Frontend>,
+    pub(crate) frontend: Arc<Frontend>,
     /// Who it is.
-    pub client: SocketAddr,
+    pub(crate) client: SocketAddr,
     /// When it came.
-    pub accepted_at: Instant,
+    pub(crate) accepted_at: Instant,
     endpoint: Option<SocketAddr>,
     tried: Vec<SocketAddr>,
     timed_out: bool,
@@ -32,7 +32,7 @@ pub struct Dialling {
 
 /// Why an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The endpoint said no.
     Refused,
     /// It said nothing for as long as it may.
@@ -45,7 +45,7 @@ pub enum Failure {
 
 /// What came of trying to begin an attempt.
 #[derive(Debug)]
-pub enum Dialled {
+pub(crate) enum Dialled {
     /// A connection is under way.
     Attempting(TcpStream),
     /// There are no files left.
@@ -58,7 +58,7 @@ pub enum Dialled {
 
 impl Dialling {
     /// Nothing was tried yet.
-    pub fn new(frontend: Arc<Frontend>, client: SocketAddr, accepted_at: Instant) -> Self {
+    pub(crate) fn new(frontend: Arc<Frontend>, client: SocketAddr, accepted_at: Instant) -> Self {
         Self {
             frontend,
             client,
@@ -70,7 +70,7 @@ impl Dialling {
     }
 
     /// Chooses an endpoint and begins to connect to it.
-    pub fn dial(&mut self, context: &Context<'_>, key: Key) -> Dialled {
+    pub(crate) fn dial(&mut self, context: &Context<'_>, key: Key) -> Dialled {
         let route = &self.frontend.route;
         let client = self.client.ip();
         let endpoints = self.frontend.endpoints(client);
@@ -107,7 +107,7 @@ impl Dialling {
     }
 
     /// The attempt is over.
-    pub fn failed(&mut self, failure: Failure, now: Instant) {
+    pub(crate) fn failed(&mut self, failure: Failure, now: Instant) {
         let Some(endpoint) = self.endpoint.take() else {
             return;
         };
@@ -125,7 +125,7 @@ impl Dialling {
     }
 
     /// The endpoint is connected.
-    pub fn succeeded(self, now: Instant) {
+    pub(crate) fn succeeded(self, now: Instant) {
         let route = &self.frontend.route;
         if let Some(endpoint) = self.endpoint {
             route.balancer.succeeded(endpoint);
@@ -137,7 +137,7 @@ impl Dialling {
 
 impl Failure {
     /// By the kernel's word.
-    pub fn of(error: &io::Error) -> Self {
+    pub(crate) fn of(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::TimedOut => Self::TimedOut,
@@ -167,13 +167,13 @@ fn connect(context: &Context<'_>, key: Key, endpoint: SocketAddr) -> io::Result<
 }
 
 /// Completes the handshake now: there is nothing to send to the endpoint, which may have to speak first.
-pub fn acknowledge(endpoint: &TcpStream) {
+pub(crate) fn acknowledge(endpoint: &TcpStream) {
     // It fails on a connection that is gone already.
     let _ = SockRef::from(endpoint).set_tcp_quickack(true);
 }
 
 /// Registered once and never changed: with edge-triggered events, an interest that is not wanted costs nothing.
 /// Priority: to learn of urgent data, at which reads stop short.
-pub const INTERESTS: Interest = Interest::READABLE
+pub(crate) const INTERESTS: Interest = Interest::READABLE
     .add(Interest::WRITABLE)
     .add(Interest::PRIORITY);

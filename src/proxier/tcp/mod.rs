@@ -11,5 +11,5 @@ mod shell;
 #[cfg(test)]
 mod simulation;
 
-pub use contract::{Limits, Side};
-pub use shell::Tcp;
+pub(crate) use contract::{Limits, Side};
+pub(crate) use shell::Tcp;

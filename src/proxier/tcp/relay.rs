@@ -13,7 +13,7 @@ use crate::proxier::buffers::{Buffers, PIPE_SIZE, Pipe};
 
 /// Bytes of one direction that were read and could not be written yet.
 #[derive(Debug, Default)]
-pub enum Held {
+pub(crate) enum Held {
     /// None; takes no memory.
     #[default]
     Nothing,
@@ -35,18 +35,18 @@ pub enum Held {
 
 /// What a relay did.
 #[derive(Clone, Copy, Debug)]
-pub struct Moved {
+pub(crate) struct Moved {
     /// What the source had.
-    pub got: Got,
+    pub(crate) got: Got,
     /// Bytes read.
-    pub read: usize,
+    pub(crate) read: usize,
     /// Some of it is held.
-    pub held: bool,
+    pub(crate) held: bool,
 }
 
 /// Which socket failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// The one to read from.
     Source,
     /// The one to write to.
@@ -55,7 +55,7 @@ pub enum Broken {
 
 /// Reads once and writes what was read. Nothing may be held when this is called. `last`: the source's end is known to
 /// follow, and bytes that are all there is left wait for the FIN, to travel in one packet with it.
-pub fn copy(
+pub(crate) fn copy(
     source: &TcpStream,
     sink: &TcpStream,
     last: bool,
@@ -98,7 +98,7 @@ pub fn copy(
 }
 
 /// Moves bytes through a pipe. Nothing may be held when this is called. None: it cannot be done, copy instead.
-pub fn pipe(
+pub(crate) fn pipe(
     source: &TcpStream,
     sink: &TcpStream,
     buffers: &mut Buffers,
@@ -130,7 +130,11 @@ pub fn pipe(
 }
 
 /// Writes what is held; true if some of it still is.
-pub fn flush(sink: &TcpStream, buffers: &mut Buffers, held: &mut Held) -> Result<bool, Broken> {
+pub(crate) fn flush(
+    sink: &TcpStream,
+    buffers: &mut Buffers,
+    held: &mut Held,
+) -> Result<bool, Broken> {
     match std::mem::take(held) {
         Held::Nothing => Ok(false),
         Held::Bytes { buffer, at } => {
@@ -192,7 +196,7 @@ impl Moved {
 }
 
 /// Makes closing this socket tell its peer by a reset that something is missing.
-pub fn reset_on_close(socket: &TcpStream) {
+pub(crate) fn reset_on_close(socket: &TcpStream) {
     let socket = socket2::SockRef::from(socket);
     // On a connection that is gone already there is nobody to tell.
     let _: io::Result<()> = socket.set_linger(Some(std::time::Duration::ZERO));

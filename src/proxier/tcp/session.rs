@@ -28,7 +28,7 @@ const BULK: u8 = 4;
 
 /// One client connection.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     phase: Phase,
     legs: [Leg; 2],
     /// Indexed by the side that the bytes come from.
@@ -102,7 +102,7 @@ enum Course {
 
 impl Session {
     /// A session whose first input shall be [`Input::Accepted`].
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let way = Way {
             course: Course::Open,
             held: false,
@@ -126,17 +126,17 @@ impl Session {
     }
 
     /// When to report [`Input::TimedOut`], if nothing else happens.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
     /// An endpoint is being looked for.
-    pub fn is_connecting(&self) -> bool {
+    pub(crate) fn is_connecting(&self) -> bool {
         matches!(self.phase, Phase::Connecting(_))
     }
 
     /// Takes in what happened; says what to do about it.
-    pub fn step(&mut self, limits: &Limits, now: Instant, input: Input) -> Action {
+    pub(crate) fn step(&mut self, limits: &Limits, now: Instant, input: Input) -> Action {
         let action = match self.phase {
             Phase::Connecting(search) => self.connecting(limits, now, search, input),
             Phase::Relaying => self.relaying(limits, now, input),

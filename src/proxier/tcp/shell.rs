@@ -26,7 +26,7 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 
 /// All sessions of one worker.
 #[derive(Debug)]
-pub struct Tcp {
+pub(crate) struct Tcp {
     limits: Limits,
     keepalive: TcpKeepalive,
     sessions: Slab<Connection>,
@@ -58,7 +58,7 @@ struct Connection {
 
 impl Tcp {
     /// No sessions yet.
-    pub fn new(limits: Limits, keepalive: Duration) -> Self {
+    pub(crate) fn new(limits: Limits, keepalive: Duration) -> Self {
         let keepalive = TcpKeepalive::new()
             .with_time(keepalive)
             .with_interval(Duration::from_secs(15))
@@ -77,7 +77,7 @@ impl Tcp {
     }
 
     /// Begins a session; its worker's load was counted when the client was accepted.
-    pub fn begin(&mut self, context: &Context<'_>, accepted: Accepted) {
+    pub(crate) fn begin(&mut self, context: &Context<'_>, accepted: Accepted) {
         let counters = Arc::clone(&accepted.frontend.route.counters);
         counters.active.inc();
         let client = TcpStream::from_std(accepted.socket.into());
@@ -108,7 +108,7 @@ impl Tcp {
     }
 
     /// Epoll spoke of one of a session's sockets.
-    pub fn event(&mut self, context: &Context<'_>, key: Key, side: Side, event: &Event) {
+    pub(crate) fn event(&mut self, context: &Context<'_>, key: Key, side: Side, event: &Event) {
         let ready = Readiness {
             readable: event.is_readable(),
             writable: event.is_writable(),
@@ -120,7 +120,7 @@ impl Tcp {
     }
 
     /// Gives each session that yielded its next turn.
-    pub fn run_ready(&mut self, context: &Context<'_>) {
+    pub(crate) fn run_ready(&mut self, context: &Context<'_>) {
         for _ in 0..self.ready.len() {
             if let Some(key) = self.ready.pop_front() {
                 self.drive(context, key, Input::Resumed);
@@ -129,19 +129,19 @@ impl Tcp {
     }
 
     /// Some sessions wait for their turn, not for an event.
-    pub fn has_ready(&self) -> bool {
+    pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
     /// When [`Tcp::expire`] has something to do.
-    pub fn deadline(&mut self) -> Option<Instant> {
+    pub(crate) fn deadline(&mut self) -> Option<Instant> {
         let sessions = &self.sessions;
         let next = self.timers.next(|key, at| is_armed(sessions, key, at));
         [next, self.keepalive_due].into_iter().flatten().min()
     }
 
     /// Acts on every deadline that has passed.
-    pub fn expire(&mut self, context: &Context<'_>) {
+    pub(crate) fn expire(&mut self, context: &Context<'_>) {
         loop {
             let sessions = &self.sessions;
             let live = |key, at| is_armed(sessions, key, at);
@@ -163,12 +163,12 @@ impl Tcp {
     }
 
     /// Brings counters up to date.
-    pub fn flush_counters(&mut self) {
+    pub(crate) fn flush_counters(&mut self) {
         self.tally.flush();
     }
 
     /// Files ran out since this was last asked.
-    pub fn take_out_of_files(&mut self) -> Option<std::io::Error> {
+    pub(crate) fn take_out_of_files(&mut self) -> Option<std::io::Error> {
         self.out_of_files.take()
     }
 

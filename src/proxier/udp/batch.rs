@@ -14,7 +14,7 @@ use nix::sys::socket::{
 };
 
 /// Datagrams in one system call.
-pub const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 /// Room for each: the largest that UDP has.
 const SLOT: usize = 64 * 1024;
 
@@ -42,7 +42,7 @@ impl Slots {
 /// What the headers of a system call have room for. Headers are kept apart by that, since the kernel notes in them how much it
 /// used, and that is all it may use the next time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// From and to IPv4 addresses.
     V4,
     /// From and to IPv6 addresses.
@@ -55,7 +55,7 @@ pub enum Shape {
 
 impl Shape {
     /// What a listener on this address needs: on the wildcard address, each datagram says which address it was sent to.
-    pub fn of(listener: SocketAddr) -> Self {
+    pub(crate) fn of(listener: SocketAddr) -> Self {
         match (listener, listener.ip().is_unspecified()) {
             (SocketAddr::V4(_), false) => Self::V4,
             (SocketAddr::V6(_), false) => Self::V6,
@@ -90,17 +90,17 @@ impl Headers {
 
 /// One datagram from a client.
 #[derive(Clone, Copy, Debug)]
-pub struct Received {
+pub(crate) struct Received {
     /// Its length.
-    pub len: usize,
+    pub(crate) len: usize,
     /// Who sent it.
-    pub client: SocketAddr,
+    pub(crate) client: SocketAddr,
     /// To which of our addresses, where there are several.
-    pub local: Option<IpAddr>,
+    pub(crate) local: Option<IpAddr>,
 }
 
 /// Datagrams from clients, on their way to endpoints.
-pub struct Inbox {
+pub(crate) struct Inbox {
     slots: Slots,
     headers: Headers,
     to_flow: MultiHeaders<()>,
@@ -110,7 +110,7 @@ pub struct Inbox {
 
 impl Inbox {
     /// An empty one.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             slots: Slots::new()?,
             headers: Headers::default(),
@@ -120,7 +120,7 @@ impl Inbox {
     }
 
     /// Receives what a listener has, a batch at most; less than [`BATCH`] means that there is no more.
-    pub fn receive(&mut self, listener: RawFd, shape: Shape) -> Result<usize, Errno> {
+    pub(crate) fn receive(&mut self, listener: RawFd, shape: Shape) -> Result<usize, Errno> {
         self.received.clear();
         let headers = self.headers.of(shape);
         let mut slots = self.slots.all();
@@ -142,12 +142,12 @@ impl Inbox {
     }
 
     /// The datagram at this position.
-    pub fn get(&self, position: usize) -> Option<Received> {
+    pub(crate) fn get(&self, position: usize) -> Option<Received> {
         self.received.get(position).copied().flatten()
     }
 
     /// Sends the datagrams at these positions, in order, to the socket of a flow. Says how many were taken.
-    pub fn send(&mut self, flow: RawFd, positions: &[usize]) -> Result<usize, Errno> {
+    pub(crate) fn send(&mut self, flow: RawFd, positions: &[usize]) -> Result<usize, Errno> {
         let datagram = |position: usize| {
             let received = self.received.get(position).copied().flatten();
             self.slots.datagram(position, received.map_or(0, |r| r.len))
@@ -168,7 +168,7 @@ impl Inbox {
 }
 
 /// Datagrams from endpoints, on their way to clients of one listener.
-pub struct Outbox {
+pub(crate) struct Outbox {
     slots: Slots,
     from_flow: MultiHeaders<()>,
     headers: Headers,
@@ -179,7 +179,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// An empty one.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             slots: Slots::new()?,
             from_flow: MultiHeaders::preallocate(BATCH, None),
@@ -191,13 +191,13 @@ impl Outbox {
     }
 
     /// How many datagrams it has room for.
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         BATCH - self.count
     }
 
     /// Receives what a flow's endpoint has sent for this client, as much as there is room for. Says how many
     /// datagrams and bytes that were; fewer datagrams than there was room for means that there are no more.
-    pub fn receive(
+    pub(crate) fn receive(
         &mut self,
         flow: &impl AsRawFd,
         client: SocketAddr,
@@ -221,7 +221,7 @@ impl Outbox {
 
     /// Sends all to their clients, from this local address if one is given, and is empty again. What the kernel has no room
     /// for is lost, as datagrams may be.
-    pub fn send(&mut self, listener: RawFd, shape: Shape, local: Option<IpAddr>) {
+    pub(crate) fn send(&mut self, listener: RawFd, shape: Shape, local: Option<IpAddr>) {
         let count = std::mem::take(&mut self.count);
         let mut done = 0;
         while done < count {

@@ -11,39 +11,39 @@ use std::time::{Duration, Instant};
 use crate::proxier::tokens::{Key, Slab};
 
 /// How long a flow must have gone both ways to be a stream; nf_conntrack's two seconds.
-pub const SETTLED: Duration = Duration::from_secs(2);
+pub(crate) const SETTLED: Duration = Duration::from_secs(2);
 
 /// How much is kept, how long.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Flows at most.
-    pub max_flows: usize,
+    pub(crate) max_flows: usize,
     /// Silence after which a flow ends that is no stream.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Silence after which a stream ends.
-    pub stream_timeout: Duration,
+    pub(crate) stream_timeout: Duration,
 }
 
 /// What tells flows apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowKey {
+pub(crate) struct FlowKey {
     /// The listener that the client spoke to.
-    pub listener: Key,
+    pub(crate) listener: Key,
     /// The client.
-    pub client: SocketAddr,
+    pub(crate) client: SocketAddr,
     /// The address that the client spoke to, where the listener has several.
-    pub local: Option<IpAddr>,
+    pub(crate) local: Option<IpAddr>,
 }
 
 /// One client's conversation with one endpoint.
 #[derive(Debug)]
-pub struct Flow<S> {
+pub(crate) struct Flow<S> {
     /// Whose it is.
-    pub key: FlowKey,
+    pub(crate) key: FlowKey,
     /// Where it goes.
-    pub endpoint: SocketAddr,
+    pub(crate) endpoint: SocketAddr,
     /// What the caller keeps with it.
-    pub carried: S,
+    pub(crate) carried: S,
     began: Instant,
     used: Instant,
     replied: bool,
@@ -67,7 +67,7 @@ struct List {
 
 /// The flows of one worker.
 #[derive(Debug)]
-pub struct Flows<S> {
+pub(crate) struct Flows<S> {
     limits: Limits,
     flows: Slab<Flow<S>>,
     by_key: HashMap<FlowKey, Key>,
@@ -77,14 +77,14 @@ pub struct Flows<S> {
 
 impl<S> Flow<S> {
     /// The endpoint has answered.
-    pub fn has_replied(&self) -> bool {
+    pub(crate) fn has_replied(&self) -> bool {
         self.replied
     }
 }
 
 impl<S> Flows<S> {
     /// None yet.
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
             flows: Slab::default(),
@@ -94,23 +94,23 @@ impl<S> Flows<S> {
     }
 
     /// The flow of this client.
-    pub fn find(&self, key: &FlowKey) -> Option<Key> {
+    pub(crate) fn find(&self, key: &FlowKey) -> Option<Key> {
         self.by_key.get(key).copied()
     }
 
     /// The flow of this name, if it has not ended.
-    pub fn get(&self, key: Key) -> Option<&Flow<S>> {
+    pub(crate) fn get(&self, key: Key) -> Option<&Flow<S>> {
         self.flows.get(key)
     }
 
     /// The flow of this name, if it has not ended.
-    pub fn get_mut(&mut self, key: Key) -> Option<&mut Flow<S>> {
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Flow<S>> {
         self.flows.get_mut(key)
     }
 
     /// The flow that has to end before another can begin, if the table is full: of those that are no streams the one
     /// used longest ago, else of the streams.
-    pub fn in_the_way(&self) -> Option<Key> {
+    pub(crate) fn in_the_way(&self) -> Option<Key> {
         if self.flows.len() < self.limits.max_flows.max(1) {
             return None;
         }
@@ -118,12 +118,12 @@ impl<S> Flows<S> {
     }
 
     /// The flow that is missed least.
-    pub fn oldest(&self) -> Option<Key> {
+    pub(crate) fn oldest(&self) -> Option<Key> {
         self.lists.iter().find_map(|list| list.oldest)
     }
 
     /// Begins a flow. None if the table is full, or this client has one.
-    pub fn begin(
+    pub(crate) fn begin(
         &mut self,
         now: Instant,
         key: FlowKey,
@@ -152,12 +152,12 @@ impl<S> Flows<S> {
     }
 
     /// A datagram of the client's passed.
-    pub fn used_by_client(&mut self, now: Instant, name: Key) {
+    pub(crate) fn used_by_client(&mut self, now: Instant, name: Key) {
         self.used(now, name, false);
     }
 
     /// A datagram of the endpoint's passed.
-    pub fn used_by_endpoint(&mut self, now: Instant, name: Key) {
+    pub(crate) fn used_by_endpoint(&mut self, now: Instant, name: Key) {
         self.used(now, name, true);
     }
 
@@ -185,7 +185,7 @@ impl<S> Flows<S> {
     }
 
     /// Ends a flow.
-    pub fn end(&mut self, name: Key) -> Option<Flow<S>> {
+    pub(crate) fn end(&mut self, name: Key) -> Option<Flow<S>> {
         self.unlink(name);
         let flow = self.flows.remove(name)?;
         self.by_key.remove(&flow.key);
@@ -194,7 +194,7 @@ impl<S> Flows<S> {
     }
 
     /// When the next flow expires, if none is used before.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let ends = self.lists.iter().filter_map(|list| {
             let flow = self.flows.get(list.oldest?)?;
             Some(self.expiry(flow))
@@ -203,7 +203,7 @@ impl<S> Flows<S> {
     }
 
     /// A flow that has expired; it is still to be ended.
-    pub fn expired(&self, now: Instant) -> Option<Key> {
+    pub(crate) fn expired(&self, now: Instant) -> Option<Key> {
         let mut oldest = self.lists.iter().filter_map(|list| list.oldest);
         oldest.find(|name| {
             let flow = self.flows.get(*name);
@@ -212,7 +212,7 @@ impl<S> Flows<S> {
     }
 
     /// The names of the flows of a listener that `keep` does not want.
-    pub fn unwanted(&mut self, listener: Key, keep: impl Fn(&Flow<S>) -> bool) -> Vec<Key> {
+    pub(crate) fn unwanted(&mut self, listener: Key, keep: impl Fn(&Flow<S>) -> bool) -> Vec<Key> {
         let flows = self.flows.iter_mut();
         flows
             .filter(|(_, flow)| flow.key.listener == listener && !keep(flow))

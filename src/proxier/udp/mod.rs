@@ -6,5 +6,5 @@ mod batch;
 mod flows;
 mod shell;
 
-pub use flows::Limits;
-pub use shell::Udp;
+pub(crate) use flows::Limits;
+pub(crate) use shell::Udp;

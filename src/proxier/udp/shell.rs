@@ -32,7 +32,7 @@ const ROUNDS: usize = 4;
 const LITTLE_ROOM: usize = 8;
 
 /// All listeners and flows of one worker. A listener has one worker, so that a client has one flow.
-pub struct Udp {
+pub(crate) struct Udp {
     listeners: Slab<Listener>,
     by_id: HashMap<ListenerId, Key>,
     flows: Flows<Carried>,
@@ -72,7 +72,7 @@ enum Ready {
 
 impl Udp {
     /// No listeners yet.
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             listeners: Slab::default(),
             by_id: HashMap::new(),
@@ -84,7 +84,7 @@ impl Udp {
     }
 
     /// Begins to serve a listener, if it is this worker's.
-    pub fn open(
+    pub(crate) fn open(
         &mut self,
         context: &Context<'_>,
         id: ListenerId,
@@ -127,7 +127,12 @@ impl Udp {
 
     /// Gives a listener another frontend; flows to endpoints that it does not offer end, and their clients' next
     /// datagrams go elsewhere.
-    pub fn replace(&mut self, context: &Context<'_>, id: ListenerId, frontend: &Arc<Frontend>) {
+    pub(crate) fn replace(
+        &mut self,
+        context: &Context<'_>,
+        id: ListenerId,
+        frontend: &Arc<Frontend>,
+    ) {
         let Some(key) = self.by_id.get(&id).copied() else {
             return;
         };
@@ -146,7 +151,7 @@ impl Udp {
     }
 
     /// Forgets a listener and ends its flows.
-    pub fn close(&mut self, context: &Context<'_>, id: ListenerId) {
+    pub(crate) fn close(&mut self, context: &Context<'_>, id: ListenerId) {
         let Some(key) = self.by_id.remove(&id) else {
             return;
         };
@@ -162,30 +167,30 @@ impl Udp {
     }
 
     /// Forgets all listeners and flows.
-    pub fn close_all(&mut self, context: &Context<'_>) {
+    pub(crate) fn close_all(&mut self, context: &Context<'_>) {
         let ids: Vec<_> = self.by_id.keys().copied().collect();
         ids.into_iter().for_each(|id| self.close(context, id));
     }
 
     /// When [`Udp::expire`] has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.flows.deadline()
     }
 
     /// Ends the flows that have been silent for too long.
-    pub fn expire(&mut self, context: &Context<'_>) {
+    pub(crate) fn expire(&mut self, context: &Context<'_>) {
         while let Some(flow) = self.flows.expired(context.now) {
             self.end(flow);
         }
     }
 
     /// Some sockets wait for their turn, not for an event.
-    pub fn has_ready(&self) -> bool {
+    pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
     /// Gives each socket that had more than its share its next turn.
-    pub fn run_ready(&mut self, context: &Context<'_>) {
+    pub(crate) fn run_ready(&mut self, context: &Context<'_>) {
         for _ in 0..self.ready.len() {
             match self.ready.pop_front() {
                 Some(Ready::Listener(key)) => self.listener_event(context, key),
@@ -196,7 +201,7 @@ impl Udp {
     }
 
     /// Sends what waits to be sent and brings counters up to date: the end of a turn.
-    pub fn flush(&mut self, _context: &Context<'_>) {
+    pub(crate) fn flush(&mut self, _context: &Context<'_>) {
         self.tally.flush();
         let Some(boxes) = &mut self.boxes else {
             return;
@@ -210,7 +215,7 @@ impl Udp {
     }
 
     /// Clients have sent something.
-    pub fn listener_event(&mut self, context: &Context<'_>, key: Key) {
+    pub(crate) fn listener_event(&mut self, context: &Context<'_>, key: Key) {
         let mut errors = 0;
         for _ in 0..ROUNDS {
             let Some(listener) = self.listeners.get(key) else {
@@ -388,7 +393,7 @@ impl Udp {
     }
 
     /// An endpoint has answered, or its host has said that nobody is there.
-    pub fn flow_event(&mut self, context: &Context<'_>, name: Key) {
+    pub(crate) fn flow_event(&mut self, context: &Context<'_>, name: Key) {
         for _ in 0..ROUNDS {
             let Some(flow) = self.flows.get(name) else {
                 return;

@@ -5,7 +5,7 @@ mod request;
 mod text;
 mod view;
 
-pub use request::{ExplainRequest, Flow, InvalidRequest, OutputFormat, Query};
+pub use request::{ExplainRequest, Flow, OutputFormat, Query};
 
 use super::entry::Entry;
 use super::{Kernel, Table};

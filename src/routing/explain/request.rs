@@ -38,7 +38,7 @@ pub enum OutputFormat {
 
 impl OutputFormat {
     /// Parses `--output`.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {
             "text" => Some(Self::Text),
             "json" => Some(Self::Json),
@@ -47,7 +47,7 @@ impl OutputFormat {
     }
 
     /// The option's spelling.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Json => "json",
@@ -119,7 +119,7 @@ impl std::error::Error for InvalidRequest {}
 
 impl ExplainRequest {
     /// As it goes over the control socket.
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let output = self.output.as_str();
         match &self.query {
             Query::All => json!({"explain": "all", "output": output}),
@@ -136,7 +136,7 @@ impl ExplainRequest {
     }
 
     /// The other way.
-    pub fn from_json(value: &Value) -> Result<Self, InvalidRequest> {
+    pub(crate) fn from_json(value: &Value) -> Result<Self, InvalidRequest> {
         let field = |name: &str| {
             value
                 .get(name)

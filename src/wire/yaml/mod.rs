@@ -28,11 +28,11 @@ use utf8::Utf8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YamlError {
     /// Which document, the first being 1.
-    pub document: usize,
+    pub(crate) document: usize,
     /// The line in the whole text, the first being 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// What is wrong there.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl YamlError {
@@ -74,7 +74,7 @@ pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
 }
 
 /// As [`documents`], but a key that appears twice is no error: its last value counts, and it is among the complaints.
-pub fn documents_lenient(text: &str) -> Result<(Vec<Value>, Vec<YamlError>), YamlError> {
+pub(crate) fn documents_lenient(text: &str) -> Result<(Vec<Value>, Vec<YamlError>), YamlError> {
     compose(text.strip_prefix('\u{feff}').unwrap_or(text), false)
 }
 
