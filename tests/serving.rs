@@ -444,6 +444,32 @@ fn the_service_manager_hears_ready_after_the_first_sync() {
     assert!(stopping.contains("STOPPING=1"), "{stopping}");
 }
 
+/// A pod's link has an IPv6 link-local address of its own, on which nothing depends.
+#[test]
+fn links_of_pods_come_and_go_unnoticed() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let node = &cluster.net.node;
+    let portico = cluster.portico(&["-v=2"]);
+    let changes = || portico.logged("addresses changed");
+    let before = changes();
+    node.ip("link add pod-1 type veth peer name pod-2");
+    node.ip("link set pod-1 up");
+    node.ip("link set pod-2 up");
+    eventually(SOON, "a link-local address", || {
+        let shown = node.ip("-6 address show dev pod-1 scope link");
+        shown.contains("fe80:").then_some(())
+    });
+    // What is noticed comes in order: this one after the others.
+    node.ip("address add 10.92.0.77/32 dev pod-1");
+    eventually(SOON, "the new address is noticed", || {
+        (changes() > before).then_some(())
+    });
+    assert_eq!(changes(), before + 1, "{}", portico.log());
+    live_connection(&cluster);
+}
+
 #[test]
 fn nothing_happens_while_nothing_happens() {
     let Some(cluster) = Cluster::new() else {

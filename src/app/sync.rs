@@ -1,5 +1,6 @@
 //! The one thread that turns snapshots into sockets, as kube-proxy's `syncProxyRules`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -143,15 +144,13 @@ impl Sync {
 
     /// Asks the portal which addresses this host has; true if they changed.
     fn refresh_host_addresses(&mut self) -> bool {
-        let mut addresses = match self.listeners.portal().host_addresses() {
-            Ok(addresses) => addresses,
+        let addresses = match self.listeners.portal().host_addresses() {
+            Ok(addresses) => of_concern(addresses),
             Err(error) => {
                 log::warn!("{error}");
                 return false;
             }
         };
-        addresses.sort_unstable();
-        addresses.dedup();
         let changed = self.world.set_host_addresses(addresses.clone());
         if changed {
             self.listeners.host_addresses(addresses.into());
@@ -226,4 +225,13 @@ impl Sync {
             })
             .collect()
     }
+}
+
+/// The addresses that decisions depend on: sorted, each once, without IPv6's link-local ones. Nothing can be served at one
+/// of these, or be an endpoint there, without naming an interface; and every pod's link brings one and takes it along.
+fn of_concern(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    addresses.retain(|ip| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()));
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }
