@@ -16,24 +16,24 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// What a kubeconfig's current context says, checked as far as it can be without a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Config {
+pub struct Config {
     /// Base URL, without a slash at its end.
-    pub(crate) server: String,
+    pub server: String,
     /// Who signs the server's certificate; None for the roots of the web.
-    pub(crate) ca: Option<Material>,
+    pub ca: Option<Material>,
     /// Client certificate and key.
-    pub(crate) client: Option<(Material, Material)>,
+    pub client: Option<(Material, Material)>,
     /// Bearer token.
-    pub(crate) token: Token,
+    pub token: Token,
     /// The name to ask for and to check, if not the server's own.
-    pub(crate) tls_server_name: Option<String>,
+    pub tls_server_name: Option<String>,
     /// Do not check the server's certificate.
-    pub(crate) insecure: bool,
+    pub insecure: bool,
 }
 
 /// PEM, in a file that may be replaced while we run, or in the kubeconfig itself.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Material {
+pub enum Material {
     /// Read when needed.
     File(PathBuf),
     /// Decoded from base64.
@@ -52,7 +52,7 @@ impl fmt::Debug for Material {
 
 /// A bearer token.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) enum Token {
+pub enum Token {
     /// There is none.
     #[default]
     None,
@@ -142,7 +142,7 @@ impl Config {
     }
 
     /// Decodes a kubeconfig's text. Relative paths are relative to the folder that it lies in.
-    pub(crate) fn parse(text: &str, folder: &Path, master: Option<&str>) -> Result<Self, String> {
+    pub fn parse(text: &str, folder: &Path, master: Option<&str>) -> Result<Self, String> {
         let mut documents = yaml::documents(text).map_err(|error| error.to_string())?;
         if documents.len() > 1 {
             return Err("more than one document".to_string());

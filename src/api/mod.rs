@@ -16,7 +16,7 @@
 pub(crate) mod backoff;
 pub mod client;
 mod error;
-pub(crate) mod kubeconfig;
+pub mod kubeconfig;
 pub(crate) mod list_watch;
 pub mod machine;
 mod reflector;

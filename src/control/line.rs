@@ -6,18 +6,18 @@ use std::time::Instant;
 
 /// A line on its way, in whatever pieces it comes. Pure.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub struct Line {
     bytes: Vec<u8>,
     most: usize,
 }
 
 /// A line that is longer than it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooLong;
+pub struct TooLong;
 
 impl Line {
     /// Of at most so many bytes, its line feed not counted.
-    pub(crate) fn new(most: usize) -> Self {
+    pub fn new(most: usize) -> Self {
         Self {
             bytes: Vec::new(),
             most,
@@ -28,7 +28,7 @@ impl Line {
     ///
     /// # Errors
     /// Nothing can be taken after it.
-    pub(crate) fn push(&mut self, piece: &[u8]) -> Result<bool, TooLong> {
+    pub fn push(&mut self, piece: &[u8]) -> Result<bool, TooLong> {
         let end = piece.iter().position(|byte| *byte == b'\n');
         let new = piece.get(..end.unwrap_or(piece.len())).unwrap_or_default();
         if new.len() > self.most.saturating_sub(self.bytes.len()) {
@@ -39,7 +39,7 @@ impl Line {
     }
 
     /// What has come, without the line feed.
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
+    pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 }

@@ -5,7 +5,7 @@
 
 mod client;
 mod error;
-pub(crate) mod line;
+pub mod line;
 mod server;
 
 pub use client::ask;

@@ -5,14 +5,14 @@ use std::time::SystemTime;
 use time::OffsetDateTime;
 
 /// A longer head is refused.
-pub(crate) const LARGEST_HEAD: usize = 8 << 10;
+pub const LARGEST_HEAD: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
 
 /// What a request asks for. Methods are not checked, as kube-proxy does not check them.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Request {
+pub struct Request {
     /// Without the query, nor what a proxy's client puts before it.
-    pub(crate) path: String,
+    pub path: String,
     /// What follows the question mark.
     pub(crate) query: String,
     /// The body is not wanted.
@@ -26,9 +26,9 @@ pub(crate) struct Request {
 }
 
 /// What is answered.
-pub(crate) struct Response {
+pub struct Response {
     /// One of those that have a reason here.
-    pub(crate) status: u16,
+    pub status: u16,
     /// `Content-Type`
     pub(crate) content_type: &'static str,
     /// The headers besides, but for those that follow from the body.
@@ -67,7 +67,7 @@ impl Response {
     }
 
     /// Status line and headers.
-    pub(crate) fn head(&self, request: Option<&Request>, now: SystemTime) -> String {
+    pub fn head(&self, request: Option<&Request>, now: SystemTime) -> String {
         let reason = reason(self.status);
         let mut head = format!("HTTP/1.1 {} {reason}\r\n", self.status);
         let mut header = |name: &str, value: &str| {
@@ -96,7 +96,7 @@ impl Response {
 }
 
 /// Reads a request's head. None: more bytes are needed. An error is the response to give.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Request>, Response> {
+pub fn parse(bytes: &[u8]) -> Result<Option<Request>, Response> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {

@@ -7,7 +7,7 @@
 mod connection;
 mod exposition;
 mod healthz;
-pub(crate) mod http;
+pub mod http;
 mod lines;
 mod listeners;
 mod metrics;

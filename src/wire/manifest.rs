@@ -15,7 +15,7 @@ const MAX_COMPLAINTS: usize = 100;
 /// An object of any kind that we read.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
-pub(crate) enum Object {
+pub enum Object {
     Service(Service),
     /// An EndpointSlice, or an Endpoints.
     EndpointSlice(EndpointSlice),
@@ -25,7 +25,7 @@ pub(crate) enum Object {
 
 /// Why an object is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ObjectError {
+pub struct ObjectError {
     /// Kind and name, as far as they are known.
     pub(crate) object: String,
     /// `field: what`.
@@ -46,9 +46,9 @@ impl std::error::Error for ObjectError {}
 
 /// What a text says, as far as it can be read.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Manifests {
+pub struct Manifests {
     /// Its objects, in order.
-    pub(crate) objects: Vec<Object>,
+    pub objects: Vec<Object>,
     /// Objects that can mean nothing as it stands: those of the errors, and of errors that are too many to be kept.
     pub(crate) unusable: Vec<(Kind, NamespacedName)>,
     /// Something in it may be any object at all.
@@ -56,16 +56,16 @@ pub(crate) struct Manifests {
     /// Objects that are no mistake, but of kinds that no proxy reads: a Deployment beside its Service.
     pub(crate) foreign: usize,
     /// Why documents cannot be read.
-    pub(crate) broken: Vec<YamlError>,
+    pub broken: Vec<YamlError>,
     /// Keys that appear twice, and the object in which they do.
-    pub(crate) duplicates: Vec<(String, YamlError)>,
+    pub duplicates: Vec<(String, YamlError)>,
     /// What is wrong with objects that are not used.
-    pub(crate) errors: Vec<ObjectError>,
+    pub errors: Vec<ObjectError>,
 }
 
 /// Why nothing of a text can be used.
 #[derive(Debug)]
-pub(crate) enum ManifestError {
+pub enum ManifestError {
     /// It cannot be read.
     Read(io::Error),
     /// Nothing in it is YAML.
@@ -86,7 +86,7 @@ impl std::error::Error for ManifestError {}
 /// The objects of a text, YAML or JSON: those of its documents, or of the documents' items where one is a `List` (or
 /// `ServiceList` and its like). An EndpointSlice whose addresses are no IPs yields nothing. `open` begins at the text's
 /// beginning each time; memory grows with what is kept.
-pub(crate) fn manifests<R: Read>(
+pub fn manifests<R: Read>(
     open: impl Fn() -> io::Result<R>,
     interner: &mut Interner,
 ) -> Result<Manifests, ManifestError> {

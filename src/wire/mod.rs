@@ -23,7 +23,7 @@ pub mod yaml;
 
 pub use intern::Interner;
 pub(crate) use ip::{parse_cidr, parse_ip};
-pub(crate) use manifest::{Manifests, Object, manifests};
+pub use manifest::{Manifests, Object, manifests};
 pub use meta::{Item, ItemError};
 pub(crate) use status::Status;
 pub(crate) use stream::StreamError;
@@ -53,7 +53,7 @@ impl Kind {
     ];
 
     /// `kind`.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
@@ -64,7 +64,7 @@ impl Kind {
     }
 
     /// The API group; empty for core.
-    pub(crate) fn group(self) -> &'static str {
+    pub fn group(self) -> &'static str {
         match self {
             Self::Service | Self::Endpoints | Self::Node => "",
             Self::EndpointSlice => "discovery.k8s.io",

@@ -23,13 +23,13 @@ const ALIGNMENT: usize = 4;
 
 /// Where requests are put together, one after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Writer {
+pub struct Writer {
     buffer: Vec<u8>,
 }
 
 impl Writer {
     /// What was written.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.buffer
     }
 
@@ -39,7 +39,7 @@ impl Writer {
     }
 
     /// One message: `header` is its kind's fixed header, `attributes` writes the rest.
-    pub(crate) fn message(
+    pub fn message(
         &mut self,
         (kind, flags, sequence): (u16, u16, u32),
         header: &[u8],
@@ -125,19 +125,19 @@ impl Writer {
 
 /// A message as read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Message<'a> {
+pub struct Message<'a> {
     /// `NLMSG_*`, or the protocol's own.
-    pub(crate) kind: u16,
+    pub kind: u16,
     /// `NLM_F_*`
-    pub(crate) flags: u16,
+    pub flags: u16,
     /// That of the request which it answers.
-    pub(crate) sequence: u32,
+    pub sequence: u32,
     /// What follows the header.
-    pub(crate) payload: &'a [u8],
+    pub payload: &'a [u8],
 }
 
 /// Splits a datagram into its messages.
-pub(crate) fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
+pub fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let (header, _) = rest.split_first_chunk::<MESSAGE_HEADER>()?;
         let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *header;
@@ -155,7 +155,7 @@ pub(crate) fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 /// Splits the rest of a message, or a nested attribute, into attributes: kind and value.
-pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let (header, _) = rest.split_first_chunk::<ATTRIBUTE_HEADER>()?;
         let [l0, l1, k0, k1] = *header;
@@ -202,7 +202,7 @@ pub(crate) fn text_of(value: &[u8]) -> String {
 
 /// What a `NLMSG_ERROR` or `NLMSG_DONE` says, which is success if the code is zero, or if the end of a dump has none. The
 /// kernel's own words, if there are any, become part of the error.
-pub(crate) fn outcome(message: &Message<'_>) -> io::Result<()> {
+pub fn outcome(message: &Message<'_>) -> io::Result<()> {
     let Some((code, rest)) = message.payload.split_first_chunk() else {
         return match message.kind {
             NLMSG_DONE => Ok(()),

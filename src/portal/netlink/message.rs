@@ -70,7 +70,7 @@ pub(crate) struct LinkSettings {
 
 /// What we read of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Link {
+pub struct Link {
     /// Its number.
     pub(crate) index: u32,
     /// Its name.
@@ -85,13 +85,13 @@ pub(crate) struct Link {
 
 /// An address of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
+pub struct Address {
     /// The address itself, not the peer's.
-    pub(crate) ip: IpAddr,
+    pub ip: IpAddr,
     /// The length of its subnet's prefix.
     pub(crate) prefix_len: u8,
     /// The link's number.
-    pub(crate) link: u32,
+    pub link: u32,
 }
 
 /// Where a route leads.
@@ -122,7 +122,7 @@ pub struct Route {
 
 /// A rule that sends one port of one address into a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Rule {
+pub struct Rule {
     /// The destination address and port.
     pub(crate) addr: SocketAddr,
     /// The protocol the port belongs to.
@@ -166,7 +166,7 @@ impl Request {
     }
 
     /// Gives a link an address that is alone in its subnet, without asking whether anyone else has it.
-    pub(crate) fn add_address(link: u32, ip: IpAddr) -> Self {
+    pub fn add_address(link: u32, ip: IpAddr) -> Self {
         Self(Action::AddAddress(link, ip))
     }
 
@@ -191,7 +191,7 @@ impl Request {
     }
 
     /// Adds a rule.
-    pub(crate) fn add_rule(rule: &Rule) -> Self {
+    pub fn add_rule(rule: &Rule) -> Self {
         Self(Action::AddRule(*rule))
     }
 

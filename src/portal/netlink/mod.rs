@@ -10,11 +10,11 @@
 //! read     bytes -> objects                    query  which objects are asked for, and which are kept
 //! ```
 
-pub(crate) mod codec;
+pub mod codec;
 mod message;
 mod monitor;
 mod query;
-pub(crate) mod read;
+pub mod read;
 #[cfg(test)]
 #[path = "../../../tests/util/rng.rs"]
 #[allow(dead_code, clippy::duplicate_mod)]
@@ -33,7 +33,7 @@ pub(crate) use message::{
     Address, Link, LinkSettings, Mac, PROTOCOL, Rule, TABLE_LOCAL, TABLE_MAIN, Veth,
 };
 pub use message::{Request, Route, Via};
-pub(crate) use monitor::{Change, Monitor};
+pub use monitor::{Change, Monitor};
 
 use codec::{Message, Writer};
 use uapi::{NLM_F_ACK, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR};

@@ -26,7 +26,7 @@ const GROUPS: [u32; 7] = [
 
 /// Something that concerns us happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
     /// An address came.
     AddressAdded(IpAddr),
     /// An address went.
@@ -51,7 +51,7 @@ pub(crate) enum Change {
 
 impl Change {
     /// What an announcement says; None if it is none that concerns us.
-    pub(crate) fn of(message: &Message<'_>) -> Option<Self> {
+    pub fn of(message: &Message<'_>) -> Option<Self> {
         let address = || read::address_payload(message.payload).map(|address| address.ip);
         let link = || IfInfo::split(message.payload).map(|(link, _)| link);
         let change = match message.kind {
@@ -71,7 +71,7 @@ impl Change {
 }
 
 /// A rtnetlink socket that listens, in the namespace of the thread that opened it. Never blocks.
-pub(crate) struct Monitor {
+pub struct Monitor {
     socket: Socket,
     datagram: Vec<u8>,
 }

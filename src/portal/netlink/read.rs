@@ -10,7 +10,7 @@ use super::{Address, Link, PROTOCOL, Route, Rule, Via};
 use crate::types::{IpFamily, Protocol};
 
 /// The link of a `RTM_NEWLINK`.
-pub(crate) fn link(message: &Message<'_>) -> Option<Link> {
+pub fn link(message: &Message<'_>) -> Option<Link> {
     let (header, rest) = of_kind(message, RTM_NEWLINK).and_then(IfInfo::split)?;
     let mut link = Link {
         index: header.index,
@@ -31,7 +31,7 @@ pub(crate) fn link(message: &Message<'_>) -> Option<Link> {
 }
 
 /// The address of a `RTM_NEWADDR`.
-pub(crate) fn address(message: &Message<'_>) -> Option<Address> {
+pub fn address(message: &Message<'_>) -> Option<Address> {
     address_payload(of_kind(message, RTM_NEWADDR)?)
 }
 
@@ -55,7 +55,7 @@ pub(super) fn address_payload(payload: &[u8]) -> Option<Address> {
 }
 
 /// The route of a `RTM_NEWROUTE`, and its header; None for one of the kernel's cache of single destinations.
-pub(crate) fn route(message: &Message<'_>) -> Option<(Rt, Route)> {
+pub fn route(message: &Message<'_>) -> Option<(Rt, Route)> {
     let (header, rest) = of_kind(message, RTM_NEWROUTE).and_then(Rt::split)?;
     if header.flags & RTM_F_CLONED != 0 {
         return None;
@@ -93,7 +93,7 @@ pub(crate) fn route(message: &Message<'_>) -> Option<(Rt, Route)> {
 }
 
 /// The rule of a `RTM_NEWRULE`. None for rules without our mark, and for those that are not as ours are even with it.
-pub(crate) fn our_rule(message: &Message<'_>) -> Option<Rule> {
+pub fn our_rule(message: &Message<'_>) -> Option<Rule> {
     let (header, rest) = of_kind(message, RTM_NEWRULE).and_then(FibRule::split)?;
     let (mut ip, mut port, mut protocol) = (None, None, None);
     let (mut table, mut priority, mut ours) = (u32::from(header.table), 0, false);

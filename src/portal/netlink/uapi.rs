@@ -165,7 +165,7 @@ impl IfAddr {
 
 /// `struct rtmsg` of linux/rtnetlink.h, for routes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rt {
+pub struct Rt {
     pub(crate) family: u8,
     pub(crate) dst_len: u8,
     /// 0 for one above 255, which then only `RTA_TABLE` tells.

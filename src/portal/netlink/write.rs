@@ -13,7 +13,7 @@ const SET: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 
 impl Request {
     /// Appends the message, with `flags` beside those of its kind.
-    pub(crate) fn write(&self, writer: &mut Writer, sequence: u32, flags: u16) {
+    pub fn write(&self, writer: &mut Writer, sequence: u32, flags: u16) {
         let id = |kind, own| (kind, NLM_F_REQUEST | own | flags, sequence);
         match &self.0 {
             Action::AddVeth(veth) => add_veth(writer, id(RTM_NEWLINK, ADD), veth),

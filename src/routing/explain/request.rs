@@ -119,7 +119,7 @@ impl std::error::Error for InvalidRequest {}
 
 impl ExplainRequest {
     /// As it goes over the control socket.
-    pub(crate) fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         let output = self.output.as_str();
         match &self.query {
             Query::All => json!({"explain": "all", "output": output}),
@@ -136,7 +136,7 @@ impl ExplainRequest {
     }
 
     /// The other way.
-    pub(crate) fn from_json(value: &Value) -> Result<Self, InvalidRequest> {
+    pub fn from_json(value: &Value) -> Result<Self, InvalidRequest> {
         let field = |name: &str| {
             value
                 .get(name)

@@ -30,7 +30,7 @@ pub struct YamlError {
     /// Which document, the first being 1.
     pub(crate) document: usize,
     /// The line in the whole text, the first being 1.
-    pub(crate) line: usize,
+    pub line: usize,
     /// What is wrong there.
     pub(crate) message: String,
 }
@@ -74,7 +74,7 @@ pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
 }
 
 /// As [`documents`], but a key that appears twice is no error: its last value counts, and it is among the complaints.
-pub(crate) fn documents_lenient(text: &str) -> Result<(Vec<Value>, Vec<YamlError>), YamlError> {
+pub fn documents_lenient(text: &str) -> Result<(Vec<Value>, Vec<YamlError>), YamlError> {
     compose(text.strip_prefix('\u{feff}').unwrap_or(text), false)
 }
 
