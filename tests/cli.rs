@@ -13,7 +13,7 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn text(path: &str) -> String {
+pub(crate) fn text(path: &str) -> String {
     let path = repository(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -68,7 +68,7 @@ fn long_flags(text: &str, separators: &[char]) -> BTreeSet<String> {
         .collect()
 }
 
-fn help(args: &[&str]) -> String {
+pub(crate) fn help(args: &[&str]) -> String {
     let parsed = options::parse(args.iter().map(|&a| a.to_owned()), |_| unreachable!());
     match parsed.expect("help").command {
         Command::Print(text) => text,

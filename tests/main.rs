@@ -15,6 +15,7 @@ mod manifests;
 mod pipeline;
 mod portal;
 mod proxier;
+mod readme;
 mod routing;
 mod serving;
 mod tidy;

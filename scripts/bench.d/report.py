@@ -83,7 +83,8 @@ def errors(results, names):
     lines = []
     for key, candidates in results.rounds.items():
         for name in names:
-            said = {m["errors"] for m in candidates.get(name, []) if m.get("errors")}
+            # Of what a program wrote as it died the last line says why.
+            said = {m["errors"].strip().splitlines()[-1] for m in candidates.get(name, []) if m.get("errors", "").strip()}
             lines += [f"- {key}, {name}: {text}" for text in sorted(said)]
     return "\n".join(lines)
 
