@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 /// Which modules each module may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("types", &[]),
@@ -124,34 +122,33 @@ fn uses(code: &str, package: &str) -> bool {
     })
 }
 
-/// Cargo's own view of Cargo.toml: the name, section and defaults of each dependency.
-fn dependencies() -> Vec<(String, bool, bool)> {
-    let output = std::process::Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--format-version=1", "--offline"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let listed = metadata["packages"][0]["dependencies"].as_array().unwrap();
-    let each = listed.iter().map(|dependency| {
-        let name = dependency["name"].as_str().unwrap().to_owned();
-        let always = dependency["kind"].is_null()
-            && dependency["optional"] == false
-            && dependency["target"].is_null();
-        (name, always, dependency["uses_default_features"] == true)
-    });
-    each.collect()
+/// The lines of a section of Cargo.toml, each with the line above it.
+fn section(name: &str) -> Vec<(String, String)> {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let text = fs::read_to_string(manifest).unwrap();
+    let heading = format!("[{name}]");
+    let lines: Vec<&str> = text.lines().skip_while(|line| *line != heading).collect();
+    let pairs = lines.windows(2).map(|pair| (pair[0], pair[1]));
+    pairs
+        .take_while(|(_, line)| !line.starts_with('['))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(above, line)| (above.to_owned(), line.to_owned()))
+        .collect()
+}
+
+/// The names of the packages in a section.
+fn packages(lines: &[(String, String)]) -> BTreeSet<&str> {
+    let names = lines.iter().map(|(_, line)| line.split(" = ").next());
+    names.map(Option::unwrap).collect()
 }
 
 #[test]
 fn every_package_of_the_design_is_in_use() {
-    let dependencies = dependencies();
+    let lines = section("dependencies");
+    let (packages, sources) = (packages(&lines), sources());
     for (package, module) in PACKAGES {
-        let always = dependencies
-            .iter()
-            .any(|(name, always, _)| name == package && *always);
-        assert!(always, "{package} is no dependency of every build");
-        let used = sources()
+        assert!(packages.contains(package), "{package} is no dependency");
+        let used = sources
             .iter()
             .any(|(path, text)| module_of(path) == *module && uses(&code(text), package));
         assert!(used, "{module} does not use {package}");
@@ -160,19 +157,16 @@ fn every_package_of_the_design_is_in_use() {
 
 #[test]
 fn every_dependency_is_used_has_a_reason_and_no_default_features() {
-    let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
-    let lines: Vec<&str> = manifest.lines().collect();
+    let lines = section("dependencies");
     let program: Vec<String> = sources().iter().map(|(_, text)| code(text)).collect();
-    for (name, always, defaults) in dependencies() {
-        assert!(!defaults, "{name} lacks default-features = false");
-        let used = program.iter().any(|code| uses(code, &name));
-        assert!(used || !always, "{name} is not used");
-        let entry = format!("{name} = ");
-        let reasons = lines.windows(2).filter(|pair| pair[1].starts_with(&entry));
-        assert!(
-            reasons.clone().count() > 0 && reasons.clone().all(|pair| pair[0].starts_with("# ")),
-            "{name} has no reason above it in Cargo.toml"
-        );
+    for package in packages(&lines) {
+        let used = program.iter().any(|code| uses(code, package));
+        assert!(used, "{package} is not used");
+    }
+    for (above, line) in lines.iter().chain(&section("dev-dependencies")) {
+        assert!(above.starts_with("# "), "no reason above {line}");
+        assert!(line.contains("default-features = false"), "{line}");
+        assert!(!line.contains("optional"), "{line}");
     }
 }
 
