@@ -50,9 +50,11 @@ pub enum Command {
         path: PathBuf,
         /// The configuration in effect, as YAML.
         yaml: String,
+        /// How to log meanwhile.
+        logging: Logging,
     },
     /// `--init-only`: everything was in order; exit.
-    InitOnly,
+    InitOnly(Logging),
     /// `--help`, `--version`: print this on stdout, and exit.
     Print(String),
 }
@@ -469,8 +471,9 @@ fn command(
         Topic::Run if !own.write_config_to.is_empty() => Ok(Command::WriteConfig {
             path: own.write_config_to.into(),
             yaml: file::to_yaml(&options.effective),
+            logging: options.logging,
         }),
-        Topic::Run if own.init_only => Ok(Command::InitOnly),
+        Topic::Run if own.init_only => Ok(Command::InitOnly(options.logging)),
         Topic::Run => Ok(Command::Run(Box::new(options))),
     }
 }
@@ -495,5 +498,7 @@ fn explain(own: &table::Own, words: &[String], options: Options) -> Result<Comma
     }
 }
 
+#[cfg(test)]
+mod kept_tests;
 #[cfg(test)]
 mod tests;

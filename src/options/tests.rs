@@ -461,7 +461,7 @@ fn commands() {
         Ok(Command::Explain(_)) => "explain",
         Ok(Command::Cleanup(_)) => "cleanup",
         Ok(Command::WriteConfig { .. }) => "write",
-        Ok(Command::InitOnly) => "init",
+        Ok(Command::InitOnly(_)) => "init",
         Ok(Command::Print(_)) => "print",
         Err(error) => panic!("{args:?}: {error}"),
     };
