@@ -36,6 +36,7 @@
 //! | `control` | 1 | the control socket | `sync` |
 //! | `events` | 1, with an apiserver | something worth an Event | the apiserver |
 //! | `config-watch` | 1, with `--config` | inotify | `portico` |
+//! | `log` | 1 | lines of the log | standard error |
 //! | `signals` | 1 | the signal pipe | `portico` |
 //!
 //! A disconnected channel is shutdown: no flag is polled. Nothing wakes up while nothing happens.

@@ -11,6 +11,7 @@ mod control;
 mod explain;
 mod flows;
 mod health;
+mod logging;
 mod manifests;
 mod pipeline;
 mod portal;

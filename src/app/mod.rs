@@ -21,7 +21,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::options::{self, Command, Parsed};
+use crate::options::{self, Command, Logging, Parsed};
 use crate::portal;
 use error::Error;
 
@@ -36,14 +36,17 @@ pub fn run(args: impl IntoIterator<Item = String>) -> ExitCode {
     let parsed = match options::parse(args, |path| fs::read_to_string(path)) {
         Ok(parsed) => parsed,
         Err(error) => {
-            eprintln!("portico: {error}");
+            logging::last_word(&error);
             return ExitCode::from(error.exit_code());
         }
     };
     match execute(parsed) {
-        Ok(code) => code,
+        Ok(code) => {
+            logging::flush();
+            code
+        }
         Err(error) => {
-            eprintln!("portico: {error}");
+            logging::last_word(&error);
             ExitCode::FAILURE
         }
     }
@@ -52,13 +55,12 @@ pub fn run(args: impl IntoIterator<Item = String>) -> ExitCode {
 fn execute(Parsed { command, warnings }: Parsed) -> Result<ExitCode, Error> {
     match command {
         Command::Run(options) => {
-            logging::init(options.logging.verbosity);
+            logging::init(options.logging).map_err(Error::start("the log"))?;
             warn(&warnings);
             daemon::run(*options)?;
         }
         Command::Check(options) => {
-            logging::init_command(options.logging.verbosity);
-            warn(&warnings);
+            init(options.logging, &warnings)?;
             let report = portal::check::check(portal_kind(options.portal));
             print(&report.to_string())?;
             return Ok(match report.usable {
@@ -68,27 +70,32 @@ fn execute(Parsed { command, warnings }: Parsed) -> Result<ExitCode, Error> {
             });
         }
         Command::Explain(request) => {
-            logging::init_command(request.options.logging.verbosity);
-            warn(&warnings);
+            init(request.options.logging, &warnings)?;
             print(&explain::run(*request)?)?;
         }
         Command::Cleanup(logging) => {
-            logging::init_command(logging.verbosity);
-            warn(&warnings);
+            init(logging, &warnings)?;
             print(&format!("{}\n", portal::cleanup()?))?;
         }
-        Command::WriteConfig { path, yaml } => {
-            logging::init_command(0);
-            warn(&warnings);
+        Command::WriteConfig {
+            path,
+            yaml,
+            logging,
+        } => {
+            init(logging, &warnings)?;
             fs::write(&path, yaml).map_err(|error| Error::file("cannot write", &path, error))?;
         }
-        Command::InitOnly => {
-            logging::init_command(0);
-            warn(&warnings);
-        }
+        Command::InitOnly(logging) => init(logging, &warnings)?,
         Command::Print(text) => print(&text)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the log of a command whose answer is on standard output.
+fn init(logging: Logging, warnings: &[String]) -> Result<(), Error> {
+    logging::init_command(logging).map_err(Error::start("the log"))?;
+    warn(warnings);
+    Ok(())
 }
 
 fn warn(warnings: &[String]) {

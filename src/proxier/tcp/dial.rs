@@ -1,5 +1,6 @@
 //! Finding an endpoint that answers, for one client.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,6 +42,17 @@ pub(crate) enum Failure {
     Other,
     /// It was not asked: this host has no local port left for it.
     NoPort,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "refused a connection",
+            Self::TimedOut => "did not answer in time",
+            Self::Other => "cannot be connected to",
+            Self::NoPort => "was not tried: this host has no local port left for it",
+        })
+    }
 }
 
 /// What came of trying to begin an attempt.
@@ -111,7 +123,8 @@ impl Dialling {
         let Some(endpoint) = self.endpoint.take() else {
             return;
         };
-        let counters = &self.frontend.route.counters;
+        let (name, counters) = (&self.frontend.route.name, &self.frontend.route.counters);
+        log::debug!("{name}: endpoint {endpoint} {failure}");
         match failure {
             Failure::Refused => counters.connect_refused.add(1),
             Failure::TimedOut => counters.connect_timeout.add(1),
