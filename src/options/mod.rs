@@ -319,14 +319,15 @@ fn topic(line: &mut Line) -> Topic {
 /// Flags of another command.
 fn misplaced(line: &mut Line, topic: Topic) {
     for (known, _) in &line.flags {
-        if let Known::Setting(setting) = known
-            && !topic.takes(setting)
-        {
-            let whom = match topic {
-                Topic::Explain => "explain does not take",
-                Topic::Run | Topic::Check => "only explain takes",
-            };
-            line.errors.push(format!("{whom} --{}", setting.flag));
+        match known {
+            Known::Setting(setting) if !topic.takes(setting) => {
+                let whom = match topic {
+                    Topic::Explain => "explain does not take",
+                    Topic::Run | Topic::Check => "only explain takes",
+                };
+                line.errors.push(format!("{whom} --{}", setting.flag));
+            }
+            _ => {}
         }
     }
 }

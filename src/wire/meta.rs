@@ -146,13 +146,14 @@ impl<'a> Identity<'a> {
         kind: Kind,
         scope: Scope,
     ) -> Result<Self, ItemError> {
-        if let Text::Present(found) = found_kind
-            && found != kind.as_str()
-        {
-            let expected = kind.as_str();
-            return Err(ItemError::new(format_args!(
-                "kind: expected {expected}, found {found}"
-            )));
+        match found_kind {
+            Text::Present(found) if found != kind.as_str() => {
+                let expected = kind.as_str();
+                return Err(ItemError::new(format_args!(
+                    "kind: expected {expected}, found {found}"
+                )));
+            }
+            Text::Present(_) | Text::Absent | Text::Wrong(_) => {}
         }
         let mut problems = Problems::default();
         let meta = metadata.take(format_args!("metadata"), &mut problems);

@@ -216,8 +216,7 @@ fn cluster_ips(
         let Some((_, text)) = cluster_ips.iter().find(|(i, _)| *i == index) else {
             continue;
         };
-        let path = format_args!("spec.clusterIPs[{index}]");
-        match address(text, path, problems) {
+        match address(text, format_args!("spec.clusterIPs[{index}]"), problems) {
             Some(ip) if IpFamily::of(ip) == family => ips.push(ip),
             Some(ip) => problems.add(format_args!(
                 "spec.clusterIPs[{index}]: {ip} is not {family}"
@@ -444,8 +443,8 @@ fn load_balancer_ips(status: Nested<RawStatus<'_>>, problems: &mut Problems) -> 
         });
     let mut ips: Vec<IpAddr> = Vec::new();
     for (i, ingress) in ingress.unwrap_or_default().into_iter().enumerate() {
-        let path = format_args!("status.loadBalancer.ingress[{i}]");
-        let Some(Struct(ingress)) = ingress.take(path, problems) else {
+        let ingress = ingress.take(format_args!("status.loadBalancer.ingress[{i}]"), problems);
+        let Some(Struct(ingress)) = ingress else {
             continue;
         };
         let mode = ingress.ip_mode.take(
@@ -468,8 +467,11 @@ fn load_balancer_ips(status: Nested<RawStatus<'_>>, problems: &mut Problems) -> 
             }
         };
         if let Some(text) = text.filter(|text| ours && !text.is_empty()) {
-            let path = format_args!("status.loadBalancer.ingress[{i}].ip");
-            let ip = address(&text, path, problems);
+            let ip = address(
+                &text,
+                format_args!("status.loadBalancer.ingress[{i}].ip"),
+                problems,
+            );
             ips.extend(ip.filter(|ip| !ips.contains(ip)));
         }
     }

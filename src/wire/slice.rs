@@ -232,10 +232,11 @@ fn first_address(
         return None;
     };
     let text = first.take(format_args!("endpoints[{i}].addresses[0]"), problems)?;
-    let path = format_args!("endpoints[{i}].addresses[0]");
-    let ip = address(&text, path, problems)?;
+    let ip = address(&text, format_args!("endpoints[{i}].addresses[0]"), problems)?;
     if IpFamily::of(ip) != family {
-        problems.add(format_args!("{path}: {ip} is not {family}"));
+        problems.add(format_args!(
+            "endpoints[{i}].addresses[0]: {ip} is not {family}"
+        ));
         return None;
     }
     Some(ip)
@@ -267,8 +268,10 @@ fn node_name<'a>(
     let name = name.or_else(|| {
         let topology = topology.take(format_args!("endpoints[{i}].topology"), problems);
         let Struct(topology) = topology?;
-        let path = format_args!("endpoints[{i}].topology[kubernetes.io/hostname]");
-        topology.hostname.take(path, problems)
+        topology.hostname.take(
+            format_args!("endpoints[{i}].topology[kubernetes.io/hostname]"),
+            problems,
+        )
     });
     name.filter(|name| !name.is_empty())
 }

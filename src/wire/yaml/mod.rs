@@ -87,11 +87,12 @@ fn compose(text: &str, strict: bool) -> Result<(Vec<Value>, Vec<YamlError>), Yam
             duplicates.extend(twice);
         }
         Piece::Document(mut document, twice) => {
-            if let Value::Object(entries) = &mut document
-                && !items.is_empty()
-            {
-                let items = std::mem::take(&mut items);
-                entries.insert("items".to_string(), Value::Array(items));
+            match &mut document {
+                Value::Object(entries) if !items.is_empty() => {
+                    let items = std::mem::take(&mut items);
+                    entries.insert("items".to_string(), Value::Array(items));
+                }
+                _ => {}
             }
             documents.push(document);
             duplicates.extend(twice);
