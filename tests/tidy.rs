@@ -257,3 +257,23 @@ fn nothing_is_unfinished_or_switched_off() {
         }
     }
 }
+
+/// A list of Kubernetes' own tests that fail, where each stands below the words of README.md that explain it.
+#[test]
+fn what_is_known_to_fail_is_a_limit_that_the_readme_lists() {
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let read =
+        |file: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let readme = read("README.md");
+    let limits = readme.split("\n## Limits\n").nth(1).unwrap();
+    let limits = one_line(limits.split("\n## ").next().unwrap());
+    let mut limit = None;
+    for line in read("scripts/real-cluster.d/known-failures").lines() {
+        if let Some(words) = line.strip_prefix("# limit: ") {
+            assert!(limits.contains(&one_line(words)), "no limit says {words:?}");
+            limit = Some(words);
+        } else if !line.starts_with('#') && !line.trim().is_empty() {
+            assert!(limit.is_some(), "{line}: below no limit");
+        }
+    }
+}
