@@ -3,28 +3,11 @@
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 me=$(basename "$0")
+source "$top/scripts/need.sh"
 
 die() {
   echo "$me: $*" >&2
   exit 1
-}
-
-# need COMMAND:PACKAGE...: every command, or the packages to install; with CI=true they are installed.
-need() {
-  local pair missing=()
-  for pair in "$@"; do command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}"); done
-  if [[ ${#missing[@]} -eq 0 ]]; then return; fi
-  if [[ ${CI:-} == true ]]; then
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq >&2
-    apt-get install -y -qq "${missing[@]}" >&2
-    return
-  fi
-  die "something is missing; on Debian: apt-get install ${missing[*]}"
-}
-
-need_root() {
-  [[ $EUID -eq 0 ]] || die "needs root, to make network namespaces; nothing outside them is changed"
 }
 
 # Three machines: client -- node -- pods. Everything else (pids, files) lives in $work.
@@ -45,10 +28,10 @@ machines_up() {
     in_ns "$name" ip link set lo up
   done
   # No duplicate address detection: IPv6 works at once.
-  for name in client node pods; do in_ns "$name" sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0; done
+  for name in client node pods; do kernel "$name" net/ipv6/conf/default/accept_dad=0 net/ipv6/conf/all/accept_dad=0; done
   join client to-node 10.77.1.2/24 fd77:1::2/64 node to-client 10.77.1.1/24 fd77:1::1/64
   join pods to-node 10.77.2.11/24 fd77:2::11/64 node to-pods 10.77.2.1/24 fd77:2::1/64
-  in_ns node sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+  kernel node net/ipv4/ip_forward=1 net/ipv6/conf/all/forwarding=1
   local n
   for n in 12 13 14; do
     in_ns pods ip address add "10.77.2.$n/24" dev to-node
@@ -75,6 +58,13 @@ in_ns() {
   local name=$1
   shift
   ip netns exec "$prefix-$name" "$@"
+}
+
+# kernel NAME SETTING=VALUE...: as sysctl sets them.
+kernel() {
+  local name=$1 setting
+  shift
+  for setting in "$@"; do in_ns "$name" sh -c "echo ${setting#*=} >/proc/sys/${setting%%=*}"; done
 }
 
 # spawn NAME LOG COMMAND...: in the background; its pid is in $!.
@@ -124,18 +114,15 @@ since() {
   printf '%d.%d ms' $((us / 1000)) $((us % 1000 / 100))
 }
 
-# build EXAMPLE...: the release program, and examples (quickly built, not optimised); $portico is the program, $examples the folder of the others.
+# build EXAMPLE...: $portico is the program, $examples the folder of the examples: those that PORTICO and EXAMPLES name, or else
+# built as `cargo test` builds them, so that nothing is compiled a second time for it.
 build() {
-  local example args=()
+  portico=${PORTICO:-} examples=${EXAMPLES:-}
+  if [[ $portico && $examples ]]; then return; fi
+  local example args=() target
   for example in "$@"; do args+=(--example "$example"); done
-  if [[ ${PORTICO:-} && ${EXAMPLES:-} ]]; then
-    portico=$PORTICO examples=$EXAMPLES
-    return
-  fi
-  command -v cargo >/dev/null || die "cargo is missing; on Debian 13: apt-get install cargo gcc, before that: rustup (https://rustup.rs)"
-  (cd "$top" && cargo build --release --bin portico >&2 && cargo build "${args[@]}" >&2)
-  local target
-  target=$(cd "$top" && cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-  portico=${PORTICO:-$target/release/portico}
-  examples=$target/debug/examples
+  # The owner's target folder, not root's.
+  (cd "$top" && owner cargo build --bin portico "${args[@]}" >&2) || die "it does not build"
+  target=$(cd "$top" && owner cargo metadata --no-deps --offline --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+  portico=${portico:-$target/debug/portico} examples=${examples:-$target/debug/examples}
 }

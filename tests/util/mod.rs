@@ -9,7 +9,7 @@ pub mod left_out;
 pub mod netns;
 pub mod rng;
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,10 +39,11 @@ pub fn promtool(text: &str) {
         .spawn();
     let mut promtool = match command {
         Ok(promtool) => promtool,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return left_out("promtool is missing (Debian: prometheus)");
+        Err(error) => {
+            return left_out(&format!(
+                "promtool cannot run (Debian: prometheus): {error}"
+            ));
         }
-        Err(error) => panic!("{error}"),
     };
     let mut stdin = promtool.stdin.take().expect("it is piped");
     stdin.write_all(text.as_bytes()).expect("it reads");
