@@ -83,7 +83,10 @@ fn describe<T: Object>(update: Update<T>) -> String {
         Update::Add(object) => format!("add {}", object.name()),
         Update::Remove(name) => format!("remove {name}"),
         Update::Unavailable => "unavailable".to_string(),
-        Update::Complaints(complaints) => format!("complaints {}", complaints.join("; ")),
+        Update::Complaints(complaints) => {
+            let said: Vec<String> = complaints.iter().map(|it| it.to_string()).collect();
+            format!("complaints {}", said.join("; "))
+        }
         Update::Relist(_) => unreachable!("has been put together"),
     }
 }

@@ -112,7 +112,7 @@ fn decode<T: Decode>(text: &str, kind: Kind, interner: &mut Interner) -> Result<
     while let Some(event) = events.next::<T>(kind, interner) {
         match event? {
             Event::Added(item) | Event::Modified(item) => {
-                objects.extend(item.object.map_err(String::from)?);
+                objects.extend(item.object.map_err(|problem| problem.to_string())?);
             }
             Event::Deleted(_) | Event::Bookmark { .. } | Event::Error(_) | Event::Skipped(_) => {
                 return Err("an event that was not sent".into());

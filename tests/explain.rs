@@ -362,7 +362,7 @@ fn objects_without_meaning_are_named_as_far_as_they_can_be() {
     let problems = list(&found["problems"]).iter().filter_map(Value::as_str);
     let problems: Vec<&str> = problems.filter(|it| it.contains("ns/bad-1")).collect();
     assert!(
-        problems.len() == 2 && problems.iter().all(|it| it.starts_with("service ns/bad: ")),
+        problems.len() == 2 && problems.iter().all(|it| it.ends_with(" (Service ns/bad)")),
         "{problems:?}"
     );
     let broken = change(0, "/spec", json!(5));

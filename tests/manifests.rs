@@ -93,7 +93,7 @@ impl Heard {
                 }
                 Update::Unavailable => self.unavailable += 1,
                 Update::Complaints(complaints) => {
-                    self.complaints = complaints.iter().map(ToString::to_string).collect();
+                    self.complaints = complaints.iter().map(|it| it.to_string()).collect();
                 }
                 Update::Relist(_) => panic!("a file's objects come at once"),
             }
@@ -125,7 +125,7 @@ impl Heard {
             match update {
                 Update::Unavailable => self.unavailable += 1,
                 Update::Complaints(complaints) => {
-                    self.complaints = complaints.iter().map(ToString::to_string).collect();
+                    self.complaints = complaints.iter().map(|it| it.to_string()).collect();
                 }
                 other => panic!("{other:?}"),
             }
@@ -386,8 +386,8 @@ fn a_bad_object_costs_that_object() {
     let syntax = format!("{}: line ", path.display());
     let complaints = [
         &*syntax,
-        "Service shop/c: spec: expected",
         "Service: metadata.name: missing",
+        "Service shop/c: spec: expected",
     ];
     said(&mut heard, &["a=1", "b=1"], &complaints);
     // An object that was good stays as it was, the others move on.

@@ -13,7 +13,7 @@ use super::client::{Client, Encoding, Reader};
 use super::error::Error;
 use super::list_watch::{Resource, Selection, Targets};
 use super::machine::{Contact, Machine, Outcome, Request, Store};
-use crate::types::{NamespacedName, Relist, Update};
+use crate::types::{Complaint, Complaints, NamespacedName, Problem, Relist, Subject, Update};
 use crate::wire::{self, Event, Events, Interner, Item, ItemError, StreamError};
 
 /// Watches last this long at least, and up to twice that, so that nobody's watches end together.
@@ -31,7 +31,7 @@ pub fn spawn_reflector<T: Resource>(
 ) -> io::Result<JoinHandle<()>> {
     let client = Client::new(access).map_err(io::Error::other)?;
     let clock = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seed = clock.map_or(0, |time| time.as_nanos() as u64) ^ T::KIND.len() as u64;
+    let seed = clock.map_or(0, |time| time.as_nanos() as u64) ^ T::KIND.as_str().len() as u64;
     let mut reflector = Reflector {
         client,
         targets: Targets::new::<T>(selection),
@@ -333,10 +333,17 @@ fn failed<T: Resource>(error: Error) -> (Outcome, Option<Error>) {
     (Outcome::Failed(failure), Some(error))
 }
 
+/// So many objects that can mean nothing are remembered, to be forgotten when they can.
+const MOST_UNUSABLE: usize = 1000;
+
 /// What is wrong with objects that can mean nothing.
 #[derive(Default)]
 struct Reports {
-    problems: BTreeMap<NamespacedName, Box<str>>,
+    unusable: BTreeMap<NamespacedName, Problem>,
+    /// How many more there have been since the last list began.
+    left_out: usize,
+    /// Objects without a name, since then.
+    nameless: Complaints,
     changed: bool,
     absent: bool,
     /// Paths asked in a simpler way since one of them last answered.
@@ -357,8 +364,9 @@ impl Reports {
     fn object<T: Resource>(&mut self, item: Result<Item<T>, ItemError>) -> Option<T> {
         let item = match item {
             Ok(item) => item,
-            Err(error) => {
-                log::warn!("{} without identity ignored: {error}", T::KIND);
+            Err(ItemError { problem }) => {
+                let subject = Subject::Kind(T::KIND);
+                self.changed |= self.nameless.add(Complaint { subject, problem });
                 return None;
             }
         };
@@ -369,31 +377,50 @@ impl Reports {
                 object
             }
             Err(problem) => {
-                let before = self.problems.insert(item.name, problem.clone());
-                self.changed |= before != Some(problem);
+                self.unusable(item.name, problem);
                 None
             }
         }
     }
 
+    fn unusable(&mut self, name: NamespacedName, problem: Problem) {
+        if self.unusable.len() < MOST_UNUSABLE || self.unusable.contains_key(&name) {
+            let before = self.unusable.insert(name, problem.clone());
+            self.changed |= before != Some(problem);
+        } else {
+            self.left_out += 1;
+            self.changed |= self.left_out == 1;
+        }
+    }
+
     fn forget(&mut self, name: &NamespacedName) {
-        if !self.problems.is_empty() {
-            self.changed |= self.problems.remove(name).is_some();
+        if !self.unusable.is_empty() {
+            self.changed |= self.unusable.remove(name).is_some();
         }
     }
 
     /// Everything is about to be said anew.
     fn forget_all(&mut self) {
-        self.changed |= !self.problems.is_empty();
-        self.problems.clear();
+        self.changed |= !self.unusable.is_empty() || !self.nameless.is_empty();
+        self.unusable.clear();
+        self.left_out = 0;
+        self.nameless = Complaints::default();
     }
 
     /// All there is, if it is not what it was at the last call.
-    fn news<T: Resource>(&mut self) -> Option<Vec<Box<str>>> {
-        let problems = self.problems.iter();
-        let complaints =
-            problems.map(|(name, problem)| format!("{} {name}: {problem}", T::KIND).into());
-        std::mem::take(&mut self.changed).then(|| complaints.collect())
+    fn news<T: Resource>(&mut self) -> Option<Complaints> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let mut complaints = self.nameless.clone();
+        complaints.extend(self.unusable.iter().map(|(name, problem)| Complaint {
+            subject: Subject::Object(T::KIND, name.clone()),
+            problem: problem.clone(),
+        }));
+        if self.left_out > 0 {
+            complaints.leave_out(&Subject::Kind(T::KIND), self.left_out);
+        }
+        Some(complaints)
     }
 
     /// The resource is not there for us; true if that is news.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Select;
 
+use super::complaints;
 use super::error::Error;
 use super::feeds::Feeds;
 use super::settings;
@@ -64,11 +65,13 @@ fn offline(request: &ExplainRequest, options: &Options) -> Result<String, Error>
     };
     let mut table = Table::new(settings::of(options, node_name, PortalKind::Netns)?);
     let delta = table.rebuild(&world.inputs());
-    for problem in &delta.problems {
-        log::warn!("{problem}");
-    }
-    table.set_complaints(world.complaints());
-    Ok(explain::answer(&table, request, &Perfect))
+    complaints::log(delta.news);
+    Ok(explain::answer(
+        &table,
+        &world.complaints(),
+        request,
+        &Perfect,
+    ))
 }
 
 /// Waits until every kind of object has been read.

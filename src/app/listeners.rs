@@ -12,7 +12,7 @@ use socket2::Socket;
 use crate::portal::{self, BindSpec, Portal};
 use crate::proxier::{Change, ListenerId, Proxier};
 use crate::routing::{Flow, Frontend, Kernel, Table};
-use crate::types::{BindKey, Capture};
+use crate::types::{BindKey, Capture, Complaint, Complaints, Subject};
 
 /// A listener that could not be opened, or an address that could not be captured, is tried again after this long at
 /// first, then after twice as long each time, up to the sync period.
@@ -108,20 +108,23 @@ impl Listeners {
             .map(|(key, failed)| (key, failed.error.as_str()))
     }
 
-    /// What the kernel did not do for us, each as `KIND name: what`; for explain.
-    pub(super) fn complaints(&self, table: &Table) -> Vec<Box<str>> {
+    /// What the kernel did not do for us; for explain.
+    pub(super) fn complain(&self, table: &Table, complaints: &mut Complaints) {
         let unbound = self.failed.values().map(|failed| {
             let (name, error) = (&failed.frontend.route.name, &failed.error);
-            format!("Service {}: {name}: {error}", name.service).into()
+            Complaint::new(
+                Subject::service(&name.service),
+                format_args!("{name}: {error}"),
+            )
         });
         let uncaptured = self.failed_captures.iter().flat_map(|capture| {
             let why = self.not_captured(capture).unwrap_or_default();
             let services = table.services_behind(capture).into_iter();
-            services.map(move |service| format!("Service {service}: {why}").into())
+            services.map(move |service| Complaint::new(Subject::service(service), why))
         });
-        let mut complaints: Vec<Box<str>> = unbound.chain(uncaptured).collect();
-        complaints.sort_unstable();
-        complaints
+        let mut all: Vec<Complaint> = unbound.chain(uncaptured).collect();
+        all.sort_unstable();
+        complaints.extend(all);
     }
 
     /// Makes the kernel and the proxier agree with a Delta: first the sockets, then the addresses that lead to them, so that

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, Sender};
 
+use super::complaints;
 use super::listeners::Listeners;
 use super::observers::Observers;
 use super::world::{Changes, World};
@@ -170,19 +171,13 @@ impl Sync {
             captures_added,
             captures_removed,
             health_checks,
-            problems,
-            resolved,
+            news,
             ..
         } = delta;
         self.listeners
             .apply(bindings, &captures_added, &captures_removed, now);
         self.pace.last = Some(now);
-        for problem in &problems {
-            log::warn!("{problem}");
-        }
-        for problem in &resolved {
-            log::info!("no more: {problem}");
-        }
+        complaints::log(news);
         if changes.everything {
             self.observers.node_port_addresses(&self.table);
         }
@@ -203,9 +198,8 @@ impl Sync {
             let _ = match question {
                 Question::Explain(request, answer) => {
                     let mut complaints = self.world.complaints();
-                    complaints.extend(self.listeners.complaints(&self.table));
-                    self.table.set_complaints(complaints);
-                    let text = explain::answer(&self.table, &request, &self.listeners);
+                    self.listeners.complain(&self.table, &mut complaints);
+                    let text = explain::answer(&self.table, &complaints, &request, &self.listeners);
                     answer.send(text).is_ok()
                 }
                 Question::Counters(answer) => answer.send(self.counters()).is_ok(),

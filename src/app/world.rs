@@ -5,16 +5,14 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::complaints;
 use super::feeds::Feeds;
 use crate::config::Subscription;
 use crate::routing::Inputs;
 use crate::types::{
-    EndpointSlice, IpFamily, NamespacedName, Node, Object, PerFamily, Service, ServiceCidr, Slices,
-    Snapshot,
+    Complaints, EndpointSlice, IpFamily, NamespacedName, News, Node, PerFamily, Service,
+    ServiceCidr, Slices, Snapshot,
 };
-
-/// So many problems of slices without a Service are told of: all Services of another proxy may be such.
-const MOST_OF_SLICES_ALONE: usize = 100;
 
 /// Subscriptions to the four kinds, with what they have said so far.
 pub(super) struct World {
@@ -33,7 +31,7 @@ pub(super) struct World {
     cluster_synced: [bool; 2],
     /// What is wrong with what the sources say and that no Service or slice carries, by kind: services, slices, nodes,
     /// ServiceCIDRs.
-    complaints: [Vec<Box<str>>; 4],
+    complaints: [Complaints; 4],
 }
 
 /// What has changed since somebody last acted on it.
@@ -103,27 +101,32 @@ impl World {
         &self.slices
     }
 
-    /// What is wrong that no Service carries, each as `KIND name: what`.
-    pub(super) fn complaints(&self) -> Vec<Box<str>> {
-        let mut complaints = self.complaints.concat();
-        complaints.extend(self.of_slices_alone());
-        complaints
+    /// What is wrong that no Service carries.
+    pub(super) fn complaints(&self) -> Complaints {
+        // Each kind has had its share.
+        let mut all = Complaints::at_most(usize::MAX);
+        for complaints in self.complaints.iter().chain([&self.of_slices_alone()]) {
+            all.append(complaints);
+        }
+        all
     }
 
     /// What is wrong with slices whose Service is not there: with it, it is the Service's.
-    fn of_slices_alone(&self) -> Vec<Box<str>> {
+    fn of_slices_alone(&self) -> Complaints {
         let services = &self.services.objects;
         let alone = self.slices.objects.iter();
-        let alone = alone.filter(|(service, _)| services.get(service).is_none());
-        let slices = alone.flat_map(|(service, slices)| slices.iter().map(move |s| (service, s)));
-        let said = slices.flat_map(|(service, slice)| {
-            let complaints = of_object(&**slice).into_iter();
-            complaints.map(move |it| format!("{it} (there is no Service {service})").into())
-        });
-        let mut said: Vec<_> = said.collect();
-        said.sort_unstable();
-        said.truncate(MOST_OF_SLICES_ALONE);
-        said
+        let mut alone: Vec<_> = alone
+            .filter(|(service, _)| services.get(service).is_none())
+            .collect();
+        alone.sort_unstable_by_key(|(service, _)| *service);
+        let mut complaints = Complaints::default();
+        for (service, slices) in alone {
+            for slice in slices.iter() {
+                let place = format!("there is no Service {service}");
+                complaints.add_object(&**slice, Some(&place));
+            }
+        }
+        complaints
     }
 
     /// How many Services there are, proxied or not.
@@ -147,7 +150,7 @@ impl World {
         let mut node_changed = false;
         if let Some(update) = self.services_told.take() {
             self.services = update.snapshot;
-            self.complain(0, self.services.complaints.to_vec());
+            self.complain(0, Complaints::clone(&self.services.complaints));
             changes.services += update.changed.len();
             changes.keys.extend(update.changed);
         }
@@ -161,7 +164,7 @@ impl World {
                     *changes.endpoints.get_mut(family) += 1;
                 }
             }
-            self.complain(1, self.slices.complaints.to_vec());
+            self.complain(1, Complaints::clone(&self.slices.complaints));
             changes.keys.extend(update.changed);
         }
         if let Some(update) = self.nodes_told.take() {
@@ -174,8 +177,10 @@ impl World {
             };
             node_changed = node != self.node;
             self.node = node;
-            let mut complaints = update.snapshot.complaints.to_vec();
-            complaints.extend(self.node.iter().flat_map(|node| of_object(&**node)));
+            let mut complaints = Complaints::clone(&update.snapshot.complaints);
+            if let Some(node) = &self.node {
+                complaints.add_object(&**node, None);
+            }
             self.complain(2, complaints);
         }
         if let Some(update) = self.service_cidrs_told.take() {
@@ -188,9 +193,10 @@ impl World {
             ranges.dedup();
             changes.everything |= ranges != self.service_cidrs;
             self.service_cidrs = ranges;
-            let mut complaints = update.snapshot.complaints.to_vec();
-            let objects = update.snapshot.objects.iter();
-            complaints.extend(objects.flat_map(|(_, object)| of_object(&**object)));
+            let mut complaints = Complaints::clone(&update.snapshot.complaints);
+            for (_, object) in update.snapshot.objects.iter() {
+                complaints.add_object(&**object, None);
+            }
             self.complain(3, complaints);
         }
         changes.everything |= node_changed;
@@ -198,19 +204,11 @@ impl World {
     }
 
     /// Takes over what is wrong about one kind, and logs what is new of it and what is over.
-    fn complain(&mut self, kind: usize, complaints: Vec<Box<str>>) {
-        let Some(known) = self.complaints.get_mut(kind) else {
-            return;
-        };
-        for complaint in &complaints {
-            if !known.contains(complaint) {
-                log::warn!("{complaint}");
-            }
+    fn complain(&mut self, kind: usize, complaints: Complaints) {
+        if let Some(known) = self.complaints.get_mut(kind) {
+            complaints::log(News::between(&known.uncounted(), &complaints.uncounted()));
+            *known = complaints;
         }
-        for complaint in known.iter().filter(|known| !complaints.contains(known)) {
-            log::info!("no more: {complaint}");
-        }
-        *known = complaints;
     }
 
     /// Takes over this host's addresses; true if they are others than before.
@@ -230,18 +228,10 @@ fn families_changed(before: &Slices, after: &Slices) -> impl Iterator<Item = IpF
     })
 }
 
-/// An object's own problems, where routing does not report them.
-fn of_object<T: Object>(object: &T) -> Vec<Box<str>> {
-    let problems = object.problems().iter();
-    problems
-        .map(|problem| format!("{} {}: {problem}", T::KIND, object.name()).into())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Subset;
+    use crate::types::{Problems, Subset};
 
     fn slice(name: &str, families: &[IpFamily]) -> Arc<EndpointSlice> {
         let subset = |family: &IpFamily| Subset {
@@ -254,7 +244,7 @@ mod tests {
             service: NamespacedName::new("shop", "web"),
             subsets: families.iter().map(subset).collect(),
             last_change_trigger_time: None,
-            problems: Box::default(),
+            problems: Problems::default(),
         })
     }
 

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::kind::{Edit, Endpoints, Kind, Services};
-use crate::types::{Broadcast, CowMap, NamespacedName, Object, Relist, Snapshot, Update};
+use crate::types::{
+    Broadcast, Complaint, Complaints, CowMap, NamespacedName, Object, Relist, Snapshot, Subject,
+    Update,
+};
 
 /// Services by key.
 pub type ServiceStore = Store<Services>;
@@ -14,9 +17,6 @@ pub type EndpointsStore = Store<Endpoints>;
 
 /// How long the first snapshot waits for a source that says nothing once another one has spoken.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-
-/// At most so many complaints are kept of one source; a broken source can have thousands.
-const MAX_COMPLAINTS: usize = 100;
 
 /// Merges what several sources say about one kind. Where two of them have the same key, the one configured first wins.
 ///
@@ -42,7 +42,7 @@ struct Source<T> {
     incoming: HashMap<NamespacedName, Arc<T>>,
     delivered: bool,
     ended: bool,
-    complaints: Vec<Box<str>>,
+    complaints: Complaints,
 }
 
 impl<K: Kind> Store<K> {
@@ -53,7 +53,7 @@ impl<K: Kind> Store<K> {
             incoming: HashMap::new(),
             delivered: false,
             ended: false,
-            complaints: Vec::new(),
+            complaints: Complaints::default(),
         };
         Self {
             sources: std::iter::repeat_with(source).take(sources).collect(),
@@ -207,30 +207,22 @@ impl<K: Kind> Store<K> {
     }
 
     /// All there are, the sources' own and ours about what two of them say.
-    fn complaints(&self) -> Arc<[Box<str>]> {
-        let mut complaints = Vec::new();
-        for source in &self.sources {
-            bounded(source.complaints.iter().cloned(), &mut complaints);
-        }
+    fn complaints(&self) -> Arc<Complaints> {
+        let mut doubles = Complaints::default();
         let name = |rank: &usize| self.names.get(*rank).map_or("another source", |name| name);
-        let doubles = self.doubles.iter().map(|(key, (first, second))| {
-            let (kind, first, second) = (K::Object::KIND, name(first), name(second));
-            format!("{kind} {key}: defined by {first} and by {second}; what {first} says is used")
-                .into()
-        });
-        bounded(doubles, &mut complaints);
-        complaints.sort_unstable();
-        complaints.dedup();
-        complaints.into()
-    }
-}
-
-/// Adds the first of these, and how many more there are.
-fn bounded(some: impl ExactSizeIterator<Item = Box<str>>, all: &mut Vec<Box<str>>) {
-    let more = some.len().saturating_sub(MAX_COMPLAINTS);
-    all.extend(some.take(MAX_COMPLAINTS));
-    if more > 0 {
-        all.push(format!("and {more} more of the same source and kind").into());
+        doubles.extend(self.doubles.iter().map(|(key, (first, second))| {
+            let subject = Subject::Object(K::Object::KIND, key.clone());
+            let (first, second) = (name(first), name(second));
+            let what = format!("defined by {first} and by {second}; what {first} says is used");
+            Complaint::new(subject, what)
+        }));
+        // Each has had its share.
+        let mut all = Complaints::at_most(usize::MAX);
+        let sources = self.sources.iter().map(|source| &source.complaints);
+        for complaints in sources.chain([&doubles]) {
+            all.append(complaints);
+        }
+        Arc::new(all)
     }
 }
 

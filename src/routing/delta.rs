@@ -1,13 +1,12 @@
 //! What the table is made from, and what it says has changed.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::{BindKey, Capture, Frontend, NodePortAddresses};
-use crate::types::{NamespacedName, Node, Service, Slices, Snapshot};
+use crate::types::{NamespacedName, News, Node, Service, Slices, Snapshot};
 
 /// What the user has set, as far as routing is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,10 +90,8 @@ pub struct Delta {
     pub captures_removed: Vec<Capture>,
     /// healthCheckNodePort servers to start or update, or to stop (None).
     pub health_checks: Vec<(NamespacedName, Option<HealthCheck>)>,
-    /// Seen for the first time: to be logged.
-    pub problems: Vec<Problem>,
-    /// No longer so.
-    pub resolved: Vec<Problem>,
+    /// What is wrong, and what is not any more: to be logged.
+    pub news: News,
     /// Services that are new, changed or gone.
     pub services_changed: usize,
     /// Services whose usable endpoints changed.
@@ -108,8 +105,7 @@ impl Delta {
             && self.captures_added.is_empty()
             && self.captures_removed.is_empty()
             && self.health_checks.is_empty()
-            && self.problems.is_empty()
-            && self.resolved.is_empty()
+            && self.news.is_empty()
             && self.services_changed == 0
             && self.endpoints_changed == 0
     }
@@ -124,19 +120,4 @@ pub struct HealthCheck {
     pub local_v4: usize,
     /// The same for IPv6.
     pub local_v6: usize,
-}
-
-/// Something about a Service that cannot be done, or not as written; everything else goes on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Problem {
-    /// The Service it concerns.
-    pub(crate) service: NamespacedName,
-    /// What is wrong.
-    pub message: Box<str>,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "service {}: {}", self.service, self.message)
-    }
 }

@@ -1,6 +1,7 @@
 //! One Service, worked out: its ports in each family, their endpoints and frontends.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use super::{
     Scope, Settings, SourcePolicy, Target, VirtualIps,
 };
 use crate::types::{
-    IpFamily, PerFamily, Protocol, Service, ServicePort, ServicePortName, ServiceType, Slices,
+    Complaint, Complaints, IpFamily, PerFamily, Problem, Protocol, Service, ServicePort,
+    ServicePortName, ServiceType, Slices, Subject,
 };
 
-/// At most so many problems of one Service are named; a broken object can have thousands.
-const MAX_PROBLEMS: usize = 20;
+/// At most so many complaints of one sort are kept of one Service; a broken object can have thousands.
+const MOST_OF_A_SORT: usize = 20;
 
 /// At most so many addresses and ports of one Service are served: thousands of ports times thousands of external IPs fit
 /// into one object, and must not take all memory.
@@ -33,7 +35,8 @@ pub(super) struct Entry {
     pub(super) skipped: Option<Skipped>,
     pub(super) ports: Box<[PortEntry]>,
     pub(super) health_check: Option<HealthCheck>,
-    pub(super) problems: Box<[Box<str>]>,
+    /// What is wrong with it and its slices by themselves.
+    pub(super) complaints: Complaints,
 }
 
 /// Services that are not proxied.
@@ -153,12 +156,12 @@ impl Entry {
             skipped,
             ports: Box::default(),
             health_check: None,
-            problems: Box::default(),
+            complaints: Complaints::default(),
         };
-        let mut problems = Problems::default();
+        let mut complaints = Complaints::at_most(MOST_OF_A_SORT);
         match skipped {
-            Some(Skipped::OtherProxy) => problems.of_labels(service),
-            Some(_) | None => problems.of_objects(&entry),
+            Some(Skipped::OtherProxy) => of_labels(service, &mut complaints),
+            Some(_) | None => of_objects(&entry, &mut complaints),
         }
         if skipped.is_none() {
             let mut derive = Derive {
@@ -166,14 +169,14 @@ impl Entry {
                 context,
                 entry: &entry,
                 old,
-                problems: &mut problems,
+                complaints: &mut complaints,
                 room: MAX_FRONTENDS,
             };
             let (ports, health_check) = (derive.ports(), derive.health_check());
             entry.ports = ports;
             entry.health_check = health_check;
         }
-        entry.problems = problems.finish();
+        entry.complaints = complaints;
         entry
     }
 
@@ -197,65 +200,24 @@ impl Entry {
     }
 }
 
-/// Collects what is wrong with a Service.
-#[derive(Debug, Default)]
-struct Problems {
-    messages: Vec<Box<str>>,
-    left_out: usize,
+/// What was wrong on the wire already.
+fn of_objects(entry: &Entry, complaints: &mut Complaints) {
+    let service = &*entry.service;
+    complaints.add_object(service, None);
+    let whose = Subject::of(service);
+    for slice in entry.slices.iter().flat_map(|slices| slices.iter()) {
+        complaints.add_object(&**slice, Some(&whose));
+    }
 }
 
-impl Problems {
-    fn push(&mut self, message: impl Into<Box<str>>) {
-        let message = message.into();
-        if self.messages.contains(&message) {
-            // Once for both families.
-        } else if self.messages.len() < MAX_PROBLEMS {
-            self.messages.push(message);
-        } else {
-            self.left_out += 1;
-        }
-    }
-
-    /// What was wrong on the wire already.
-    fn of_objects(&mut self, entry: &Entry) {
-        for problem in &entry.service.problems {
-            self.push(problem.clone());
-        }
-        for slice in entry.slices.iter().flat_map(|slices| slices.iter()) {
-            for problem in &slice.problems {
-                self.push(format!("EndpointSlice {}: {problem}", slice.name));
-            }
-        }
-    }
-
-    /// Another proxy's Service is its to check, but for what makes it that proxy's.
-    fn of_labels(&mut self, service: &Service) {
-        let labels = service.problems.iter();
-        for problem in labels.filter(|problem| problem.starts_with("metadata.labels")) {
-            self.push(problem.clone());
-        }
-    }
-
-    fn of_refused(&mut self, port: &ServicePortName, refused: &[(SocketAddr, Refusal)]) {
-        let [(address, refusal), rest @ ..] = refused else {
-            return;
-        };
-        let more = match rest.len() {
-            0 => String::new(),
-            more => format!(" (and {more} more)"),
-        };
-        self.push(format!(
-            "port {port}: endpoint {address} is refused: it is {refusal}{more}"
-        ));
-    }
-
-    fn finish(mut self) -> Box<[Box<str>]> {
-        if self.left_out > 0 {
-            self.messages
-                .push(format!("and {} more problems", self.left_out).into());
-        }
-        self.messages.into()
-    }
+/// Another proxy's Service is its to check, but for what makes it that proxy's.
+fn of_labels(service: &Service, complaints: &mut Complaints) {
+    let problems = service.problems.iter();
+    let labels = problems.filter(|problem| problem.field.starts_with("metadata.labels"));
+    complaints.extend(labels.map(|problem| Complaint {
+        subject: Subject::of(service),
+        problem: problem.clone(),
+    }));
 }
 
 struct Derive<'a> {
@@ -263,7 +225,7 @@ struct Derive<'a> {
     context: &'a Context,
     entry: &'a Entry,
     old: Option<&'a Entry>,
-    problems: &'a mut Problems,
+    complaints: &'a mut Complaints,
     /// How many more frontends there may be.
     room: usize,
 }
@@ -271,6 +233,14 @@ struct Derive<'a> {
 impl<'a> Derive<'a> {
     fn slices(&self) -> &'a [Arc<crate::types::EndpointSlice>] {
         self.entry.slices.as_deref().unwrap_or_default()
+    }
+
+    /// Something about this Service, its field or the whole of it.
+    fn complain(&mut self, field: &str, what: impl fmt::Display) {
+        self.complaints.add(Complaint {
+            subject: Subject::of(&*self.entry.service),
+            problem: Problem::new(field, what),
+        });
     }
 
     fn ports(&mut self) -> Box<[PortEntry]> {
@@ -290,13 +260,12 @@ impl<'a> Derive<'a> {
                     protocol: port.protocol,
                 };
                 if !seen.insert((&port.name, port.protocol)) {
-                    let message = format!("port {name}/{}: listed twice", port.protocol);
-                    self.problems.push(message);
+                    let what = format!("port {name}/{}: listed twice", port.protocol);
+                    self.complain("", what);
                     continue;
                 }
                 if port.protocol == Protocol::Sctp {
-                    self.problems
-                        .push(format!("port {name}/SCTP: SCTP is not served"));
+                    self.complain("", format_args!("port {name}/SCTP: SCTP is not served"));
                 }
                 let old = self
                     .old
@@ -307,9 +276,9 @@ impl<'a> Derive<'a> {
             }
         }
         if self.room == 0 {
-            self.problems.push(format!(
-                "too many addresses and ports: no more than {MAX_FRONTENDS} are served"
-            ));
+            let what =
+                format!("too many addresses and ports: no more than {MAX_FRONTENDS} are served");
+            self.complain("", what);
         }
         ports.into()
     }
@@ -334,10 +303,11 @@ impl<'a> Derive<'a> {
         addresses.retain(|(kind, ip)| match Refusal::of(*ip, family) {
             None | Some(Refusal::LinkLocal) => true,
             Some(refusal) => {
-                self.problems.push(format!(
-                    "{} {ip} is not served: it is {refusal}",
-                    kind.as_str()
-                ));
+                let kind = kind.as_str();
+                self.complain(
+                    "",
+                    format_args!("{kind} {ip} is not served: it is {refusal}"),
+                );
                 false
             }
         });
@@ -345,11 +315,24 @@ impl<'a> Derive<'a> {
             place(self.context, *kind, *ip) == Place::LeftAlone
         };
         if addresses.iter().any(left_alone) {
-            self.problems.push(format!(
+            let what = format!(
                 "clusterIP {cluster_ip} is left alone: it is an address of this host, where another program answers"
-            ));
+            );
+            self.complain("", what);
         }
         addresses
+    }
+
+    fn complain_of_refused(&mut self, port: &ServicePortName, refused: &[(SocketAddr, Refusal)]) {
+        let [(address, refusal), rest @ ..] = refused else {
+            return;
+        };
+        let more = match rest.len() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let what = format!("port {port}: endpoint {address} is refused: it is {refusal}{more}");
+        self.complain("", what);
     }
 
     fn port(
@@ -361,7 +344,7 @@ impl<'a> Derive<'a> {
     ) -> PortEntry {
         let key = (family, &*port.name, port.protocol);
         let found = collect(self.slices(), key, self.context);
-        self.problems.of_refused(&name, &found.refused);
+        self.complain_of_refused(&name, &found.refused);
         let endpoints = categorize(&found.candidates, policies.uses(port), self.context.place());
         let route = self.route(name, family, &endpoints, old);
         let virtual_ips = addresses.iter().map(|(kind, ip)| {
@@ -453,7 +436,8 @@ impl<'a> Derive<'a> {
             return None;
         }
         if service.health_check_node_port == 0 {
-            self.problems.push("spec.healthCheckNodePort: 0, so load balancers cannot tell which nodes have endpoints");
+            let what = "0, so load balancers cannot tell which nodes have endpoints";
+            self.complain("spec.healthCheckNodePort", what);
             return None;
         }
         let count = |family| match service.cluster_ip(family) {

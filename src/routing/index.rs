@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::entry::{Entry, PortEntry};
 use super::loops::{Net, Nets};
-use super::{BindKey, Capture, Delta, Frontend, FrontendKind, Problem};
-use crate::types::{Protocol, ServicePortName};
+use super::{BindKey, Capture, Delta, Frontend, FrontendKind};
+use crate::types::{Complaint, News, Protocol, ServicePortName, Subject};
 
 /// All frontends of all Services by what they would be bound to, and everything that is to be routed to the portal.
 #[derive(Debug, Default)]
@@ -90,22 +90,21 @@ impl Claims {
     }
 
     /// Those that go away empty-handed. A ServicePort that claims an address twice over holds it.
-    fn conflicts(&self, key: BindKey) -> impl Iterator<Item = Problem> {
+    fn conflicts(&self, key: BindKey) -> impl Iterator<Item = Complaint> {
         let holder = &self.first.frontend;
         let losers = self.others.iter().map(|claim| &claim.frontend);
         losers
             .filter(|loser| loser.route.name != holder.route.name)
-            .map(move |loser| Problem {
-                service: loser.route.name.service.clone(),
-                message: format!(
+            .map(move |loser| {
+                let what = format!(
                     "{} {} of port {} is taken: it is {} of {}",
                     loser.kind.as_str(),
                     key.addr,
                     loser.route.name,
                     holder.kind.as_str(),
                     holder.route.name
-                )
-                .into(),
+                );
+                Complaint::new(Subject::service(&loser.route.name.service), what)
             })
     }
 }
@@ -137,7 +136,7 @@ impl Index {
     }
 
     /// Conflicts over this address and port.
-    pub(super) fn conflicts(&self, key: BindKey) -> impl Iterator<Item = Problem> {
+    pub(super) fn conflicts(&self, key: BindKey) -> impl Iterator<Item = Complaint> {
         let claims = self.claims.get(&key);
         claims
             .into_iter()
@@ -222,16 +221,16 @@ impl Index {
 pub(super) struct Journal {
     bindings: HashMap<BindKey, Option<Arc<Frontend>>>,
     captures: HashMap<Capture, bool>,
-    /// Those that were known, and those that are.
-    pub(super) problems_before: BTreeSet<Problem>,
-    pub(super) problems_after: BTreeSet<Problem>,
+    /// What was wrong about the Services and addresses concerned, and what is.
+    pub(super) wrong_before: BTreeSet<Complaint>,
+    pub(super) wrong_after: BTreeSet<Complaint>,
 }
 
 impl Journal {
     fn touch_binding(&mut self, key: BindKey, index: &Index) {
         if let Slot::Vacant(slot) = self.bindings.entry(key) {
             slot.insert(index.binding(&key).cloned());
-            self.problems_before.extend(index.conflicts(key));
+            self.wrong_before.extend(index.conflicts(key));
         }
     }
 
@@ -245,7 +244,7 @@ impl Journal {
     pub(super) fn finish(mut self, index: &Index, delta: &mut Delta) -> Vec<BindKey> {
         let mut appeared = Vec::new();
         for (key, before) in self.bindings {
-            self.problems_after.extend(index.conflicts(key));
+            self.wrong_after.extend(index.conflicts(key));
             let after = index.binding(&key);
             if before.as_ref().map(Arc::as_ptr) != after.map(Arc::as_ptr) {
                 delta.bindings.push((key, after.cloned()));
@@ -266,9 +265,7 @@ impl Journal {
         }
         delta.captures_added.sort_unstable();
         delta.captures_removed.sort_unstable();
-        let difference = |a: &BTreeSet<Problem>, b| a.difference(b).cloned().collect();
-        delta.problems = difference(&self.problems_after, &self.problems_before);
-        delta.resolved = difference(&self.problems_before, &self.problems_after);
+        delta.news = News::between(&self.wrong_before, &self.wrong_after);
         appeared
     }
 }

@@ -4,11 +4,12 @@
 //! look each endpoint up would cost more than the rest of the change, and to look at every Service what all of them cost. So the
 //! networks of all endpoints are kept, and those of all listeners: nearly always these are others.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::entry::{Entry, PortEntry};
-use super::{BindKey, Delta, Problem, Table};
-use crate::types::NamespacedName;
+use super::{BindKey, Delta, Table};
+use crate::types::{Complaint, NamespacedName, News, Subject};
 
 /// With so many new listeners at once, near endpoints, it is quicker to look at every Service.
 const MANY: usize = 16;
@@ -16,8 +17,8 @@ const MANY: usize = 16;
 /// What is known about loops. There are few or none, and few networks: lists will do.
 #[derive(Debug, Default)]
 pub(super) struct Loops {
-    /// What has been said, sorted.
-    found: Vec<Problem>,
+    /// What has been said, by Service.
+    found: BTreeMap<NamespacedName, BTreeSet<Complaint>>,
     /// Networks of endpoints, counted by Services.
     endpoints: Nets,
 }
@@ -82,12 +83,8 @@ impl Loops {
     }
 
     /// What is wrong with this Service.
-    pub(super) fn of(&self, service: &NamespacedName) -> impl Iterator<Item = &Problem> {
-        let at = self
-            .found
-            .partition_point(|problem| problem.service < *service);
-        let found = self.found.iter().skip(at);
-        found.take_while(move |problem| problem.service == *service)
+    pub(super) fn of(&self, service: &NamespacedName) -> impl Iterator<Item = &Complaint> {
+        self.found.get(service).into_iter().flatten()
     }
 }
 
@@ -102,33 +99,32 @@ impl Table {
     ) {
         let before = std::mem::take(&mut self.loops.found);
         let services = services.and_then(|mut services| {
-            services.extend(before.iter().map(|problem| problem.service.clone()));
+            services.extend(before.keys().cloned());
             services.extend(self.met_by(appeared)?);
             services.sort_unstable();
             services.dedup();
             Some(services)
         });
-        let mut after = Vec::new();
+        let mut after = BTreeMap::new();
+        let mut look = |entry: &Entry| {
+            let found = self.loops_of(entry);
+            if !found.is_empty() {
+                after.insert(entry.service.name.clone(), found);
+            }
+        };
         match services {
             Some(services) => {
                 let entries = services.iter().filter_map(|name| self.entries.get(name));
-                entries.for_each(|entry| self.add_loops(entry, &mut after));
+                entries.for_each(&mut look);
             }
-            None => {
-                let entries = self.entries.values();
-                entries.for_each(|entry| self.add_loops(entry, &mut after));
-            }
+            None => self.entries.values().for_each(&mut look),
         }
-        after.sort_unstable();
-        let differs = |from: &[Problem], to: &[Problem], all: &mut Vec<Problem>| {
-            let news = to
-                .iter()
-                .filter(|problem| from.binary_search(problem).is_err());
-            all.extend(news.cloned());
-            all.sort_unstable();
+        let all = |found: &BTreeMap<_, BTreeSet<Complaint>>| -> BTreeSet<Complaint> {
+            found.values().flatten().cloned().collect()
         };
-        differs(&before, &after, &mut delta.problems);
-        differs(&after, &before, &mut delta.resolved);
+        delta
+            .news
+            .append(News::between(&all(&before), &all(&after)));
         self.loops.found = after;
     }
 
@@ -163,13 +159,14 @@ impl Table {
         Some(met.map(|(name, _)| name.clone()).collect())
     }
 
-    fn add_loops(&self, entry: &Entry, found: &mut Vec<Problem>) {
+    fn loops_of(&self, entry: &Entry) -> BTreeSet<Complaint> {
+        let mut found = BTreeSet::new();
         let host = self.context.host_addresses();
         let is_near = |net: &Net| {
             self.index.has_listener_in(*net) || host.iter().any(|ip| Net::of(*ip) == *net)
         };
         if !nets(entry).iter().any(is_near) {
-            return;
+            return found;
         }
         for port in &entry.ports {
             let name = &port.route.name;
@@ -191,14 +188,13 @@ impl Table {
                 all => format!(" (and {} more)", all - 1),
             };
             let (kind, whose) = (own.kind.as_str(), &own.route.name);
-            let message = format!(
+            let what = format!(
                 "port {name}: endpoint {endpoint} is not used, as it would be a loop: it is a {kind} of {whose}{more}"
             );
-            found.push(Problem {
-                service: entry.service.name.clone(),
-                message: message.into(),
-            });
+            let subject = Subject::service(&entry.service.name);
+            found.insert(Complaint::new(subject, what));
         }
+        found
     }
 }
 

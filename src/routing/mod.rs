@@ -25,7 +25,7 @@ pub use balancer::Balancer;
 pub(crate) use decide::Decision;
 pub(crate) use decide::Kernel;
 pub use decide::{Perfect, Verdict};
-pub use delta::{Delta, DetectLocal, HealthCheck, Inputs, Problem, Settings, VirtualIps};
+pub use delta::{Delta, DetectLocal, HealthCheck, Inputs, Settings, VirtualIps};
 pub use endpoint_list::EndpointList;
 pub use explain::{ExplainRequest, Flow, OutputFormat, Query};
 pub use frontend::{Frontend, FrontendKind, Route, SourcePolicy, Target};

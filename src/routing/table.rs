@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::context::Context;
-use super::entry::Entry;
+use super::entry::{Entry, Placement};
 use super::index::{Index, Journal};
 use super::loops::Loops;
 use super::nodeport_addresses::NodePortIps;
-use super::{BindKey, Capture, Delta, Frontend, Inputs, Problem, Route, Settings};
-use crate::types::{IpFamily, NamespacedName, PerFamily};
+use super::{BindKey, Capture, Delta, Frontend, Inputs, Route, Settings};
+use crate::types::{Complaint, IpFamily, NamespacedName, PerFamily, Subject};
 
 /// ServicePorts of one family with policy Local and without an endpoint on this node, though there are some elsewhere
 /// (kube-proxy's `sync_proxy_rules_no_local_endpoints_total`).
@@ -31,8 +31,6 @@ pub struct Table {
     pub(super) loops: Loops,
     /// Sums over all entries.
     no_local_endpoints: PerFamily<NoLocalEndpoints>,
-    /// What is wrong that no Service here carries, each as `KIND name: what`; for explain alone.
-    pub(super) complaints: Vec<Box<str>>,
 }
 
 impl Table {
@@ -45,13 +43,7 @@ impl Table {
             index: Index::default(),
             loops: Loops::default(),
             no_local_endpoints: PerFamily::default(),
-            complaints: Vec::new(),
         }
-    }
-
-    /// What is wrong with objects that are no part of this table, or with their sources, each as `KIND name: what`.
-    pub(crate) fn set_complaints(&mut self, complaints: Vec<Box<str>>) {
-        self.complaints = complaints;
     }
 
     /// Other settings; in force from the next update on, which will then be a `rebuild`.
@@ -160,45 +152,38 @@ impl Table {
     }
 
     /// Everything that is wrong now, sorted.
-    pub fn problems(&self) -> Vec<Problem> {
-        let mut problems: Vec<_> = self
-            .entries
-            .values()
-            .flat_map(|entry| self.problems_of(entry))
+    pub fn complaints(&self) -> Vec<Complaint> {
+        let entries = self.entries.values();
+        let mut complaints: Vec<_> = entries
+            .flat_map(|entry| self.complaints_of(entry))
             .collect();
-        problems.sort_unstable();
-        problems.dedup();
-        problems
+        complaints.sort_unstable();
+        complaints.dedup();
+        complaints
     }
 
     /// What is wrong with one Service.
-    pub(super) fn problems_of(&self, entry: &Entry) -> Vec<Problem> {
+    pub(super) fn complaints_of(&self, entry: &Entry) -> Vec<Complaint> {
         let service = &entry.service.name;
-        let keys = entry
-            .ports
+        let frontends = entry.ports.iter().flat_map(|port| &port.frontends);
+        let conflicts = frontends
+            .filter_map(Placement::key)
+            .flat_map(|key| self.index.conflicts(key));
+        let subject = Subject::service(service);
+        let mut complaints: Vec<_> = entry
+            .complaints
             .iter()
-            .flat_map(|port| &port.frontends)
-            .filter_map(|f| f.key());
-        let conflicts = keys.flat_map(|key| self.index.conflicts(key));
-        let mut problems: Vec<_> = own_problems(entry)
-            .chain(conflicts.filter(|problem| problem.service == *service))
+            .chain(conflicts.filter(|conflict| conflict.subject == subject))
             .chain(self.loops.of(service).cloned())
             .collect();
-        problems.dedup();
-        problems
+        complaints.dedup();
+        complaints
     }
 
     /// On which addresses node ports are served, as far as the last inputs say; healthCheckNodePort follows it too.
     pub(crate) fn node_port_ips(&self, family: IpFamily) -> NodePortIps {
         self.context.node_ports.get(family).clone()
     }
-}
-
-fn own_problems(entry: &Entry) -> impl Iterator<Item = Problem> {
-    entry.problems.iter().map(|message| Problem {
-        service: entry.service.name.clone(),
-        message: message.clone(),
-    })
 }
 
 /// The differences that one update makes.
@@ -210,13 +195,11 @@ struct Change {
 
 impl Change {
     fn count(&mut self, name: &NamespacedName, old: Option<&Entry>, new: Option<&Entry>) {
-        let journal = &mut self.journal;
-        journal
-            .problems_before
-            .extend(old.into_iter().flat_map(own_problems));
-        journal
-            .problems_after
-            .extend(new.into_iter().flat_map(own_problems));
+        let wrong = |entry: Option<&Entry>| {
+            entry.map_or_else(BTreeSet::new, |entry| entry.complaints.uncounted())
+        };
+        self.journal.wrong_before.append(&mut wrong(old));
+        self.journal.wrong_after.append(&mut wrong(new));
         let health_check = new.and_then(|new| new.health_check);
         if old.and_then(|old| old.health_check) != health_check {
             self.delta.health_checks.push((name.clone(), health_check));

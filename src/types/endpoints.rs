@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{IpFamily, NamespacedName, Object, Protocol};
+use super::{IpFamily, NamespacedName, Object, ObjectKind, Problems, Protocol};
 
 /// One object that lists endpoints of one Service: an EndpointSlice (discovery.k8s.io), or an Endpoints (core/v1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub struct EndpointSlice {
     pub subsets: Box<[Subset]>,
     /// Annotation `endpoints.kubernetes.io/last-change-trigger-time`.
     pub last_change_trigger_time: Option<SystemTime>,
-    /// What was wrong with this object and left out, each as `field: what`; shown by explain and logged once.
-    pub problems: Box<[Box<str>]>,
+    /// What was wrong with this object and left out.
+    pub problems: Problems,
 }
 
 impl EndpointSlice {
@@ -29,13 +29,13 @@ impl EndpointSlice {
 }
 
 impl Object for EndpointSlice {
-    const KIND: &'static str = "EndpointSlice";
+    const KIND: ObjectKind = ObjectKind::EndpointSlice;
 
     fn name(&self) -> &NamespacedName {
         &self.name
     }
 
-    fn problems(&self) -> &[Box<str>] {
+    fn problems(&self) -> &Problems {
         &self.problems
     }
 }

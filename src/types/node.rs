@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{NamespacedName, Object};
+use super::{NamespacedName, Object, ObjectKind, Problems};
 
 /// A Node (core/v1); of all nodes only ours is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,18 +19,18 @@ pub struct Node {
     pub pod_cidrs: Box<[IpNet]>,
     /// No taint `ToBeDeletedByClusterAutoscaler` and no `metadata.deletionTimestamp`: /healthz may answer 200.
     pub eligible: bool,
-    /// What was wrong with this object and left out, each as `field: what`; shown by explain and logged once.
-    pub problems: Box<[Box<str>]>,
+    /// What was wrong with this object and left out.
+    pub problems: Problems,
 }
 
 impl Object for Node {
-    const KIND: &'static str = "Node";
+    const KIND: ObjectKind = ObjectKind::Node;
 
     fn name(&self) -> &NamespacedName {
         &self.name
     }
 
-    fn problems(&self) -> &[Box<str>] {
+    fn problems(&self) -> &Problems {
         &self.problems
     }
 }
@@ -43,17 +43,17 @@ pub struct ServiceCidr {
     /// `spec.cidrs`.
     pub cidrs: Box<[IpNet]>,
     /// As for a Node.
-    pub(crate) problems: Box<[Box<str>]>,
+    pub(crate) problems: Problems,
 }
 
 impl Object for ServiceCidr {
-    const KIND: &'static str = "ServiceCIDR";
+    const KIND: ObjectKind = ObjectKind::ServiceCidr;
 
     fn name(&self) -> &NamespacedName {
         &self.name
     }
 
-    fn problems(&self) -> &[Box<str>] {
+    fn problems(&self) -> &Problems {
         &self.problems
     }
 }

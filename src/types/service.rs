@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{IpFamily, NamespacedName, Object, Protocol};
+use super::{IpFamily, NamespacedName, Object, ObjectKind, Problems, Protocol};
 
 /// A Service (core/v1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub struct Service {
     pub source_ranges: Box<[IpNet]>,
     /// The label `service.kubernetes.io/service-proxy-name`; its mere presence takes the Service away from a default proxy.
     pub proxy_name: Option<Box<str>>,
-    /// What was wrong with this object and left out, each as `field: what`; shown by explain and logged once.
-    pub problems: Box<[Box<str>]>,
+    /// What was wrong with this object and left out.
+    pub problems: Problems,
 }
 
 impl Service {
@@ -53,13 +53,13 @@ impl Service {
 }
 
 impl Object for Service {
-    const KIND: &'static str = "Service";
+    const KIND: ObjectKind = ObjectKind::Service;
 
     fn name(&self) -> &NamespacedName {
         &self.name
     }
 
-    fn problems(&self) -> &[Box<str>] {
+    fn problems(&self) -> &Problems {
         &self.problems
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CowMap, NamespacedName};
+use super::{Complaints, CowMap, NamespacedName};
 
 /// The merged state of one kind of object over all sources, as it was at one moment. Cheap to clone and to keep.
 #[derive(Debug)]
@@ -12,8 +12,8 @@ pub struct Snapshot<V> {
     /// Every configured source has delivered, or has been unavailable for long enough not to be waited for.
     /// Nothing may be opened or closed on the word of a snapshot that is not synced.
     pub synced: bool,
-    /// What is wrong with what sources say and that no object carries, each as `KIND name: what`; sorted.
-    pub complaints: Arc<[Box<str>]>,
+    /// What is wrong with what sources say and that no object carries.
+    pub complaints: Arc<Complaints>,
 }
 
 impl<V> Clone for Snapshot<V> {

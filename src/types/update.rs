@@ -1,20 +1,6 @@
 //! What a source says.
 
-use super::NamespacedName;
-
-/// A Kubernetes object that sources deliver and stores keep.
-pub trait Object: PartialEq + Send + Sync + 'static {
-    /// `kind`, for messages.
-    const KIND: &'static str;
-
-    /// Its key within the kind.
-    fn name(&self) -> &NamespacedName;
-
-    /// What was wrong with it and left out, each as `field: what`.
-    fn problems(&self) -> &[Box<str>] {
-        &[]
-    }
-}
+use super::{Complaints, NamespacedName};
 
 /// What one source says about one kind of object; sources are independent of each other.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +17,8 @@ pub enum Update<T> {
     /// so that other sources are not held up for ever.
     Unavailable,
     /// What is wrong with what the source says and that no delivered object carries: objects that can mean nothing, objects
-    /// said twice. Each as `KIND name: what`; replaces all complaints of this source about this kind.
-    Complaints(Vec<Box<str>>),
+    /// said twice. Replaces all complaints of this source about this kind.
+    Complaints(Complaints),
 }
 
 /// Everything a source has, as it arrives.

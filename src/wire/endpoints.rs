@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::lenient::{List, Nested, Problems, Struct, Text};
+use super::lenient::{List, Nested, Struct, Text};
 use super::meta::{Identity, Item, ItemError, Meta, Scope, parse};
 use super::service::address;
 use super::slice::{Port, Unnamed, ports, trigger_time};
 use super::{Interner, Kind};
-use crate::types::{Conditions, Endpoint, EndpointSlice, IpFamily, Subset};
+use crate::types::{Conditions, Endpoint, EndpointSlice, IpFamily, Problems, Subset};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -63,7 +63,7 @@ pub(super) fn decode(
         service: identity.name.clone(),
         subsets: subsets.into(),
         last_change_trigger_time: trigger_time(&identity.meta, &mut problems),
-        problems: problems.finish(),
+        problems,
     };
     Ok(identity.item(Ok(Some(slice))))
 }
@@ -125,7 +125,7 @@ fn subset(
 
 fn required_address(text: Text<'_>, path: &str, problems: &mut Problems) -> Option<IpAddr> {
     if text == Text::Absent {
-        problems.add(format_args!("{path}.ip: missing"));
+        problems.add(format_args!("{path}.ip"), "missing");
     }
     let text = text.take(format_args!("{path}.ip"), problems)?;
     address(&text, format_args!("{path}.ip"), problems)

@@ -8,8 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 
-use super::meta::LONGEST_PROBLEM;
-use crate::types::one_line;
+use crate::types::Problems;
 
 /// A field as it came. With `#[serde(default)]` on the struct, a missing one is `Absent`, as is a null.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -42,7 +41,7 @@ impl<T> Field<T> {
             Self::Absent => None,
             Self::Present(value) => Some(value),
             Self::Wrong(found) => {
-                problems.add(format_args!("{path}: expected {}, found {found}", T::NAME));
+                problems.add(path, format_args!("expected {}, found {found}", T::NAME));
                 None
             }
         }
@@ -59,39 +58,6 @@ impl<T> Field<T> {
             Self::Absent | Self::Wrong(_) => None,
             Self::Present(value) => Some(value),
         }
-    }
-}
-
-/// What was wrong with one object. Bounded: a thousand bad endpoints are one kind of mistake.
-#[derive(Debug, Default)]
-pub(super) struct Problems {
-    list: Vec<Box<str>>,
-    more: usize,
-}
-
-impl Problems {
-    const MAX: usize = 10;
-
-    pub(crate) fn add(&mut self, problem: fmt::Arguments<'_>) {
-        if self.list.len() < Self::MAX {
-            let problem = problem.to_string();
-            self.list.push(one_line(&problem, LONGEST_PROBLEM).into());
-        } else {
-            self.more += 1;
-        }
-    }
-
-    /// The first of them; `otherwise` if there is none.
-    pub(crate) fn first(self, otherwise: &str) -> Box<str> {
-        let first = self.list.into_iter().next();
-        first.unwrap_or_else(|| otherwise.into())
-    }
-
-    pub(crate) fn finish(mut self) -> Box<[Box<str>]> {
-        if self.more > 0 {
-            self.list.push(format!("and {} more", self.more).into());
-        }
-        self.list.into()
     }
 }
 
@@ -312,7 +278,8 @@ mod tests {
             "nested: expected an object, found a list",
             "list[1]: expected a number, found a string",
         ];
-        assert_eq!(problems.finish().concat(), expect.concat());
+        let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(found, expect);
     }
 
     #[test]
@@ -332,16 +299,5 @@ mod tests {
         ));
         let text = String::from(r#"{"text": "\u0041"}"#);
         assert!(matches!(read(&text).text, Field::Present(Cow::Owned(ref s)) if s == "A"));
-    }
-
-    #[test]
-    fn problems_are_bounded() {
-        let mut problems = Problems::default();
-        for i in 0..1000 {
-            problems.add(format_args!("{i}"));
-        }
-        let list = problems.finish();
-        assert_eq!(list.len(), 11);
-        assert_eq!(&*list[10], "and 990 more");
     }
 }

@@ -7,7 +7,10 @@ use serde_json::{Map, Value};
 
 use super::yaml::{self, Piece, YamlError};
 use super::{Decode, Interner, ItemError, Kind};
-use crate::types::{EndpointSlice, NamespacedName, Node, Service, ServiceCidr};
+use crate::types::{
+    Complaint, EndpointSlice, NamespacedName, Node, ObjectKind, Problem, Service, ServiceCidr,
+    Subject,
+};
 
 /// At most so many complaints of one sort are kept of one text.
 const MAX_COMPLAINTS: usize = 100;
@@ -26,19 +29,15 @@ pub enum Object {
 /// Why an object is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectError {
-    /// Kind and name, as far as they are known.
-    pub(crate) object: String,
-    /// `field: what`.
-    pub(crate) problem: String,
-    /// Which object it is, where at least that is known.
-    pub(crate) key: Option<(Kind, NamespacedName)>,
+    /// Of an object, where it is known which one it is.
+    pub(crate) complaint: Complaint,
     /// In which document, the first being 1.
     pub(crate) document: usize,
 }
 
 impl fmt::Display for ObjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.object, self.problem)
+        self.complaint.fmt(f)
     }
 }
 
@@ -50,7 +49,7 @@ pub struct Manifests {
     /// Its objects, in order.
     pub objects: Vec<Object>,
     /// Objects that can mean nothing as it stands: those of the errors, and of errors that are too many to be kept.
-    pub(crate) unusable: Vec<(Kind, NamespacedName)>,
+    pub(crate) unusable: Vec<(ObjectKind, NamespacedName)>,
     /// Something in it may be any object at all.
     pub(crate) unidentified: bool,
     /// Objects that are no mistake, but of kinds that no proxy reads: a Deployment beside its Service.
@@ -58,7 +57,7 @@ pub struct Manifests {
     /// Why documents cannot be read.
     pub broken: Vec<YamlError>,
     /// Keys that appear twice, and the object in which they do.
-    pub duplicates: Vec<(String, YamlError)>,
+    pub duplicates: Vec<(Subject, YamlError)>,
     /// What is wrong with objects that are not used.
     pub errors: Vec<ObjectError>,
 }
@@ -206,8 +205,8 @@ impl Items {
         };
         if self.of.is_some_and(|of| of != form) {
             let mut found = self.void();
-            let problem = "kind: another one is given behind the items";
-            found.refuse(described("object", document), problem, None);
+            let problem = Problem::new("kind", "another one is given behind the items");
+            found.refuse(nameless("object", document), problem);
             return found;
         }
         for item in std::mem::take(&mut self.waiting) {
@@ -254,21 +253,19 @@ impl Form {
 }
 
 impl Manifests {
-    fn refuse(
-        &mut self,
-        object: String,
-        problem: impl Into<String>,
-        key: Option<(Kind, NamespacedName)>,
-    ) {
-        self.unidentified |= key.is_none();
-        self.unusable.extend(key.clone());
-        let error = ObjectError {
-            object,
-            problem: problem.into(),
-            key,
-            document: 0,
-        };
-        bounded(&mut self.errors, [error]);
+    fn refuse(&mut self, subject: Subject, problem: Problem) {
+        match &subject {
+            Subject::Object(kind, name) => self.unusable.push((*kind, name.clone())),
+            Subject::Kind(_) | Subject::Other(_) => self.unidentified = true,
+        }
+        let complaint = Complaint { subject, problem };
+        bounded(
+            &mut self.errors,
+            [ObjectError {
+                complaint,
+                document: 0,
+            }],
+        );
     }
 
     /// Keys that appear twice in an object.
@@ -277,7 +274,8 @@ impl Manifests {
             return;
         }
         let kind = object.get("kind").and_then(Value::as_str);
-        let object = described(kind.unwrap_or("object"), object);
+        let object =
+            identified(object).unwrap_or_else(|| nameless(kind.unwrap_or("object"), object));
         let errors = errors.into_iter().map(|error| (object.clone(), error));
         bounded(&mut self.duplicates, errors);
     }
@@ -313,9 +311,16 @@ fn collect(value: Value, listed: Option<Kind>, interner: &mut Interner, found: &
         (Form::Object(kind), _) | (Form::Unnamed, Some(kind)) => {
             object(&value, kind, interner, found);
         }
-        (Form::Unnamed, None) => found.refuse(described(kind, &value), "kind: missing", None),
+        (Form::Unnamed, None) => {
+            found.refuse(nameless(kind, &value), Problem::new("kind", "missing"));
+        }
         (Form::Foreign, _) => match value.get("apiVersion").and_then(Value::as_str) {
-            None | Some("") => found.refuse(described(kind, &value), "apiVersion: missing", None),
+            None | Some("") => {
+                found.refuse(
+                    nameless(kind, &value),
+                    Problem::new("apiVersion", "missing"),
+                );
+            }
             Some(_) => found.foreign += 1,
         },
         (Form::List(listed), _) => match value.get("items") {
@@ -330,7 +335,10 @@ fn collect(value: Value, listed: Option<Kind>, interner: &mut Interner, found: &
                     }
                 }
             }
-            Some(_) => found.refuse(described(kind, &value), "items: expected a list", None),
+            Some(_) => {
+                let problem = Problem::new("items", "expected a list");
+                found.refuse(nameless(kind, &value), problem);
+            }
         },
     }
 }
@@ -344,24 +352,50 @@ fn collect_item(
 ) {
     let before = found.errors.len();
     collect(item, listed, interner, found);
-    // Where to look for what has no name.
-    let errors = found.errors.iter_mut().skip(before);
-    for error in errors.filter(|error| error.key.is_none()) {
-        error.problem.push_str(&format!(" (items[{index}])"));
+    for error in found.errors.iter_mut().skip(before) {
+        let complaint = &mut error.complaint;
+        // Where to look for what has no name.
+        if !matches!(complaint.subject, Subject::Object(..)) {
+            complaint.locate(format_args!("items[{index}]"));
+        }
     }
 }
 
-/// `KIND namespace/name` of an object, as far as it says so.
-fn described(kind: &str, value: &Value) -> String {
+/// An object of a kind and with a name that we know.
+fn identified(value: &Value) -> Option<Subject> {
+    let Form::Object(kind) = Form::of_value(value) else {
+        return None;
+    };
+    let metadata = value.get("metadata")?;
+    let of = |field: &str| match metadata.get(field) {
+        None | Some(Value::Null) => Some(""),
+        Some(text) => text.as_str(),
+    };
+    let (namespace, name) = (of("namespace")?, of("name")?);
+    let name = match (ObjectKind::from(kind), namespace) {
+        (ObjectKind::Node | ObjectKind::ServiceCidr, _) => NamespacedName::cluster_scoped(name),
+        (ObjectKind::Service | ObjectKind::EndpointSlice, "") => {
+            NamespacedName::new("default", name)
+        }
+        (ObjectKind::Service | ObjectKind::EndpointSlice, _) => {
+            NamespacedName::new(namespace, name)
+        }
+    };
+    (!name.name().is_empty()).then(|| Subject::Object(kind.into(), name))
+}
+
+/// `KIND namespace/name` of what is no object, as far as it says so.
+fn nameless(kind: &str, value: &Value) -> Subject {
     let of = |field: &str| {
         let text = value.get("metadata")?.get(field)?.as_str();
         text.filter(|text| !text.is_empty())
     };
-    match (of("namespace"), of("name")) {
+    let name = match (of("namespace"), of("name")) {
         (Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}"),
         (None, Some(name)) => format!("{kind} {name}"),
         (_, None) => kind.to_string(),
-    }
+    };
+    Subject::Other(name.into())
 }
 
 fn object(value: &Value, kind: Kind, interner: &mut Interner, found: &mut Manifests) {
@@ -387,12 +421,11 @@ fn decode<T: Decode>(
         Ok(item) => match item.object {
             Ok(object) => found.objects.extend(object.map(wrap)),
             Err(problem) => {
-                let object = format!("{} {}", T::KIND, item.name);
-                found.refuse(object, problem, Some((kind, item.name)));
+                found.refuse(Subject::Object(T::KIND, item.name), problem);
             }
         },
         Err(ItemError { problem }) => {
-            found.refuse(described(kind.as_str(), value), problem, None);
+            found.refuse(nameless(kind.as_str(), value), problem);
         }
     }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Deserialize;
 
 use super::Kind;
-use super::lenient::{Field, Nested, Problems, Struct, Text};
-use crate::types::{NamespacedName, one_line};
+use super::lenient::{Field, Nested, Struct, Text};
+use crate::types::{NamespacedName, Problem, Problems};
 
 /// One decoded object of a list or an event.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,36 +15,33 @@ pub struct Item<T> {
     pub name: NamespacedName,
     /// `metadata.resourceVersion`; empty in manifests.
     pub(crate) resource_version: Box<str>,
-    /// The object; None if it is of a sort that is not for us (such as an EndpointSlice of DNS names); an error, as
-    /// `field: what`, if it can mean nothing.
-    pub object: Result<Option<T>, Box<str>>,
+    /// The object; None if it is of a sort that is not for us (such as an EndpointSlice of DNS names); an error if it can
+    /// mean nothing.
+    pub object: Result<Option<T>, Problem>,
 }
 
 /// An object that cannot even be named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemError {
-    /// `field: what`, or what the JSON parser said.
-    pub(crate) problem: Box<str>,
+    /// Of a field, or what the JSON parser said.
+    pub(crate) problem: Problem,
 }
 
 impl ItemError {
-    pub(super) fn new(problem: impl fmt::Display) -> Self {
+    fn new(field: &str, what: impl fmt::Display) -> Self {
         Self {
-            problem: one_line(&problem.to_string(), LONGEST_PROBLEM).into(),
+            problem: Problem::new(field, what),
         }
     }
 }
 
 impl fmt::Display for ItemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problem)
+        self.problem.fmt(f)
     }
 }
 
 impl std::error::Error for ItemError {}
-
-/// What is wrong is kept for as long as it is; the value that is wrong can be of any length.
-pub(super) const LONGEST_PROBLEM: usize = 300;
 
 /// `metadata`. Most of it (managedFields above all) is skipped unread.
 #[derive(Debug, Default, Deserialize)]
@@ -88,14 +85,16 @@ impl Meta<'_> {
     /// What of the labels and annotations cannot be read.
     pub(crate) fn check(&self, problems: &mut Problems) {
         if let Field::Wrong(found) = self.labels {
-            problems.add(format_args!(
-                "metadata.labels: expected an object, found {found}"
-            ));
+            problems.add(
+                "metadata.labels",
+                format_args!("expected an object, found {found}"),
+            );
         }
         if let Field::Wrong(found) = self.annotations {
-            problems.add(format_args!(
-                "metadata.annotations: expected an object, found {found}"
-            ));
+            problems.add(
+                "metadata.annotations",
+                format_args!("expected an object, found {found}"),
+            );
         }
         let mut texts: Vec<(&str, &Text<'_>)> = Vec::new();
         if let Field::Present(Struct(labels)) = &self.labels {
@@ -116,9 +115,10 @@ impl Meta<'_> {
         }
         for (name, text) in texts {
             if let Field::Wrong(found) = text {
-                problems.add(format_args!(
-                    "metadata.{name}: expected a string, found {found}"
-                ));
+                problems.add(
+                    format_args!("metadata.{name}"),
+                    format_args!("expected a string, found {found}"),
+                );
             }
         }
     }
@@ -149,16 +149,17 @@ impl<'a> Identity<'a> {
         match found_kind {
             Text::Present(found) if found != kind.as_str() => {
                 let expected = kind.as_str();
-                return Err(ItemError::new(format_args!(
-                    "kind: expected {expected}, found {found}"
-                )));
+                return Err(ItemError::new(
+                    "kind",
+                    format_args!("expected {expected}, found {found}"),
+                ));
             }
             Text::Present(_) | Text::Absent | Text::Wrong(_) => {}
         }
         let mut problems = Problems::default();
         let meta = metadata.take(format_args!("metadata"), &mut problems);
         let Some(Struct(mut meta)) = meta else {
-            return Err(first(problems, "metadata: missing"));
+            return Err(nameless(problems, "metadata"));
         };
         let name = std::mem::take(&mut meta.name);
         let name = name.take(format_args!("metadata.name"), &mut problems);
@@ -166,12 +167,12 @@ impl<'a> Identity<'a> {
         // Taken for the default namespace it would be another object.
         if namespace.is_wrong() {
             namespace.take(format_args!("metadata.namespace"), &mut problems);
-            return Err(first(problems, "metadata.namespace: missing"));
+            return Err(nameless(problems, "metadata.namespace"));
         }
         let namespace = namespace.ok();
         let namespace = namespace.as_deref().filter(|name| !name.is_empty());
         let Some(name) = name.filter(|name| !name.is_empty()) else {
-            return Err(first(problems, "metadata.name: missing"));
+            return Err(nameless(problems, "metadata.name"));
         };
         // A manifest may leave the namespace to the default one, as with kubectl.
         let namespace = match scope {
@@ -180,9 +181,10 @@ impl<'a> Identity<'a> {
         };
         let is_no_name = |name: &str| name.contains(|c: char| c == '/' || c.is_control());
         if is_no_name(&name) || is_no_name(namespace) {
-            return Err(ItemError::new(format_args!(
-                "metadata.name: {namespace}/{name} is no name"
-            )));
+            return Err(ItemError::new(
+                "metadata.name",
+                format_args!("{namespace}/{name} is no name"),
+            ));
         }
         let resource_version = std::mem::take(&mut meta.resource_version).ok();
         Ok(Self {
@@ -193,7 +195,7 @@ impl<'a> Identity<'a> {
     }
 
     /// The item with this identity.
-    pub(crate) fn item<T>(self, object: Result<Option<T>, Box<str>>) -> Item<T> {
+    pub(crate) fn item<T>(self, object: Result<Option<T>, Problem>) -> Item<T> {
         Item {
             name: self.name,
             resource_version: self.resource_version,
@@ -203,12 +205,17 @@ impl<'a> Identity<'a> {
 }
 
 /// The wrong type of a field explains its absence best.
-fn first(problems: Problems, otherwise: &str) -> ItemError {
-    let problems = problems.finish();
-    ItemError::new(problems.first().map_or(otherwise, |problem| problem))
+pub(super) fn first(problems: Problems, otherwise: Problem) -> Problem {
+    problems.into_first().unwrap_or(otherwise)
+}
+
+fn nameless(problems: Problems, field: &str) -> ItemError {
+    ItemError {
+        problem: first(problems, Problem::new(field, "missing")),
+    }
 }
 
 /// Parses one object's text into a raw struct.
 pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ItemError> {
-    serde_json::from_str(text).map_err(ItemError::new)
+    serde_json::from_str(text).map_err(|error| ItemError::new("", error))
 }

@@ -29,7 +29,7 @@ pub(crate) use status::Status;
 pub(crate) use stream::StreamError;
 pub use stream::{Event, Events, ListMeta, list};
 
-use crate::types::{EndpointSlice, Node, Service, ServiceCidr};
+use crate::types::{EndpointSlice, Node, ObjectKind, Service, ServiceCidr};
 
 /// A kind of object on the wire. EndpointSlice stands for both versions of it: they differ in a field that both readers know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,17 @@ impl Kind {
             Self::Service | Self::Endpoints | Self::Node => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::ServiceCidr => "networking.k8s.io",
+        }
+    }
+}
+
+impl From<Kind> for ObjectKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Service => Self::Service,
+            Kind::EndpointSlice | Kind::Endpoints => Self::EndpointSlice,
+            Kind::Node => Self::Node,
+            Kind::ServiceCidr => Self::ServiceCidr,
         }
     }
 }

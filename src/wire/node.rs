@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::lenient::{Field, List, Nested, Problems, Shape, Struct, Text};
+use super::lenient::{Field, List, Nested, Shape, Struct, Text};
 use super::meta::{Identity, Item, ItemError, Meta, Scope, parse};
 use super::service::address;
 use super::{Kind, parse_cidr};
-use crate::types::{Node, ServiceCidr};
+use crate::types::{Node, Problems, ServiceCidr};
 
 /// The cluster autoscaler is about to delete the node: load balancers should look elsewhere.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
@@ -111,7 +111,7 @@ pub(super) fn decode_node(text: &str) -> Result<Item<Node>, ItemError> {
         addresses: host_addresses(status.addresses, &mut problems),
         pod_cidrs: pod_cidrs.into(),
         eligible: !is_tainted(spec.taints, &mut problems) && !deleting,
-        problems: problems.finish(),
+        problems,
     };
     Ok(identity.item(Ok(Some(node))))
 }
@@ -152,7 +152,7 @@ pub(super) fn decode_service_cidr(text: &str) -> Result<Item<ServiceCidr>, ItemE
     let cidr = ServiceCidr {
         name: identity.name.clone(),
         cidrs: cidrs(spec.cidrs, "spec.cidrs", &mut problems).into(),
-        problems: problems.finish(),
+        problems,
     };
     Ok(identity.item(Ok(Some(cidr))))
 }
@@ -180,7 +180,7 @@ fn cidrs(list: List<Cow<'_, str>>, path: &str, problems: &mut Problems) -> Vec<I
 fn cidr(text: &str, path: fmt::Arguments<'_>, problems: &mut Problems) -> Option<IpNet> {
     let cidr = parse_cidr(text);
     if cidr.is_none() {
-        problems.add(format_args!("{path}: {text:?} is no CIDR"));
+        problems.add(path, format_args!("{text:?} is no CIDR"));
     }
     cidr
 }

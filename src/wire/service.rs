@@ -8,10 +8,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::lenient::{Field, List, Nested, Problems, Struct, Text};
-use super::meta::{Identity, Item, ItemError, Meta, Scope, parse};
+use super::lenient::{Field, List, Nested, Struct, Text};
+use super::meta::{Identity, Item, ItemError, Meta, Scope, first, parse};
 use super::{Interner, Kind, parse_cidr, parse_ip};
-use crate::types::{IpFamily, Protocol, Service, ServicePort, ServiceType, TrafficPolicy};
+use crate::types::{
+    IpFamily, Problem, Problems, Protocol, Service, ServicePort, ServiceType, TrafficPolicy,
+};
 
 /// `sessionAffinityConfig.clientIP.timeoutSeconds` where it is not given.
 const DEFAULT_AFFINITY_SECONDS: i64 = 10_800;
@@ -109,7 +111,7 @@ pub(super) fn decode(text: &str, interner: &mut Interner) -> Result<Item<Service
     let identity = Identity::of(&raw.kind, raw.metadata, Kind::Service, Scope::Namespace)?;
     let mut problems = Problems::default();
     let Some(Struct(spec)) = raw.spec.take(format_args!("spec"), &mut problems) else {
-        return Ok(identity.item(Err(problems.first("spec: missing"))));
+        return Ok(identity.item(Err(first(problems, Problem::new("spec", "missing")))));
     };
     identity.meta.check(&mut problems);
     let (headless, cluster_ips) = cluster_ips(
@@ -157,7 +159,7 @@ pub(super) fn decode(text: &str, interner: &mut Interner) -> Result<Item<Service
             Field::Present(name) => Some(name.as_ref().into()),
             Field::Wrong(_) => Some("".into()),
         }),
-        problems: problems.finish(),
+        problems,
     };
     Ok(identity.item(Ok(Some(service))))
 }
@@ -170,7 +172,7 @@ fn service_type(text: Text<'_>, problems: &mut Problems) -> ServiceType {
         Some("LoadBalancer") => ServiceType::LoadBalancer,
         Some("ExternalName") => ServiceType::ExternalName,
         Some(other) => {
-            problems.add(format_args!("spec.type: {other} is unknown"));
+            problems.add("spec.type", format_args!("{other} is unknown"));
             ServiceType::ClusterIp
         }
     }
@@ -190,7 +192,10 @@ fn cluster_ips(
     let families = strings(families, "spec.ipFamilies", problems);
     for (i, name) in &families {
         if !IpFamily::ALL.iter().any(|family| name == family.as_str()) {
-            problems.add(format_args!("spec.ipFamilies[{i}]: {name} is unknown"));
+            problems.add(
+                format_args!("spec.ipFamilies[{i}]"),
+                format_args!("{name} is unknown"),
+            );
         }
     }
     let mut cluster_ips = strings(cluster_ips, "spec.clusterIPs", problems);
@@ -218,9 +223,10 @@ fn cluster_ips(
         };
         match address(text, format_args!("spec.clusterIPs[{index}]"), problems) {
             Some(ip) if IpFamily::of(ip) == family => ips.push(ip),
-            Some(ip) => problems.add(format_args!(
-                "spec.clusterIPs[{index}]: {ip} is not {family}"
-            )),
+            Some(ip) => problems.add(
+                format_args!("spec.clusterIPs[{index}]"),
+                format_args!("{ip} is not {family}"),
+            ),
             None => {}
         }
     }
@@ -247,9 +253,10 @@ fn ports(
             |other: &ServicePort| (&other.name, other.protocol) == (&port.name, port.protocol);
         if ports.iter().any(same) {
             let (name, protocol) = (&port.name, port.protocol);
-            problems.add(format_args!(
-                "spec.ports[{i}]: there is a {protocol} port named {name:?} already"
-            ));
+            problems.add(
+                format_args!("spec.ports[{i}]"),
+                format_args!("there is a {protocol} port named {name:?} already"),
+            );
             continue;
         }
         ports.push(port);
@@ -297,7 +304,7 @@ pub(super) fn protocol(
         Field::Present(text) => {
             let protocol = Protocol::parse(&text);
             if protocol.is_none() {
-                problems.add(format_args!("{path}: {text} is no protocol"));
+                problems.add(path, format_args!("{text} is no protocol"));
             }
             protocol
         }
@@ -316,7 +323,7 @@ pub(super) fn required_port(
 ) -> Option<u16> {
     match field {
         Field::Absent => {
-            problems.add(format_args!("{path}: missing"));
+            problems.add(path, "missing");
             None
         }
         Field::Wrong(_) => {
@@ -326,7 +333,7 @@ pub(super) fn required_port(
         Field::Present(number) => {
             let port = u16::try_from(number).ok().filter(|port| *port != 0);
             if port.is_none() {
-                problems.add(format_args!("{path}: {number} is no port"));
+                problems.add(path, format_args!("{number} is no port"));
             }
             port
         }
@@ -352,7 +359,7 @@ fn affinity(
         None | Some("" | "None") => return None,
         Some("ClientIP") => {}
         Some(other) => {
-            problems.add(format_args!("spec.sessionAffinity: {other} is unknown"));
+            problems.add("spec.sessionAffinity", format_args!("{other} is unknown"));
             return None;
         }
     }
@@ -369,10 +376,13 @@ fn affinity(
         None => DEFAULT_AFFINITY_SECONDS,
         Some(seconds) if (1..=MAX_AFFINITY_SECONDS).contains(&seconds) => seconds,
         Some(seconds) => {
-            problems.add(format_args!(
-                "spec.sessionAffinityConfig.clientIP.timeoutSeconds: {seconds} is not between 1 and \
+            problems.add(
+                "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+                format_args!(
+                    "{seconds} is not between 1 and \
                  {MAX_AFFINITY_SECONDS}"
-            ));
+                ),
+            );
             DEFAULT_AFFINITY_SECONDS
         }
     };
@@ -385,7 +395,7 @@ fn policy(text: Text<'_>, path: &str, problems: &mut Problems) -> TrafficPolicy 
         None | Some("" | "Cluster") => TrafficPolicy::Cluster,
         Some("Local") => TrafficPolicy::Local,
         Some(other) => {
-            problems.add(format_args!("{path}: {other} is unknown"));
+            problems.add(path, format_args!("{other} is unknown"));
             TrafficPolicy::Cluster
         }
     }
@@ -425,7 +435,7 @@ pub(super) fn address(
 ) -> Option<IpAddr> {
     let ip = parse_ip(text);
     if ip.is_none() {
-        problems.add(format_args!("{path}: {text:?} is no IP address"));
+        problems.add(path, format_args!("{text:?} is no IP address"));
     }
     ip
 }
@@ -460,9 +470,10 @@ fn load_balancer_ips(status: Nested<RawStatus<'_>>, problems: &mut Problems) -> 
             None | Some("" | "VIP") => true,
             Some("Proxy") => false,
             Some(other) => {
-                problems.add(format_args!(
-                    "status.loadBalancer.ingress[{i}].ipMode: {other} is unknown"
-                ));
+                problems.add(
+                    format_args!("status.loadBalancer.ingress[{i}].ipMode"),
+                    format_args!("{other} is unknown"),
+                );
                 false
             }
         };
@@ -484,7 +495,10 @@ fn source_ranges(list: List<Cow<'_, str>>, problems: &mut Problems) -> Box<[IpNe
     for (i, text) in strings(list, path, problems) {
         match parse_cidr(text.trim()) {
             Some(range) => ranges.push(range),
-            None => problems.add(format_args!("{path}[{i}]: {text:?} is no CIDR")),
+            None => problems.add(
+                format_args!("{path}[{i}]"),
+                format_args!("{text:?} is no CIDR"),
+            ),
         }
     }
     ranges.into()

@@ -9,12 +9,13 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::lenient::{Field, List, Nested, Problems, Struct, Text};
-use super::meta::{Annotations, Identity, Item, ItemError, Meta, Scope, parse};
+use super::lenient::{Field, List, Nested, Struct, Text};
+use super::meta::{Annotations, Identity, Item, ItemError, Meta, Scope, first, parse};
 use super::service::{address, protocol, required_port};
 use super::{Interner, Kind};
 use crate::types::{
-    Conditions, Endpoint, EndpointPort, EndpointSlice, Hints, IpFamily, NamespacedName, Subset,
+    Conditions, Endpoint, EndpointPort, EndpointSlice, Hints, IpFamily, NamespacedName, Problem,
+    Problems, Subset,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -109,10 +110,13 @@ pub(super) fn decode(
         // Not for a proxy. (The second is v1beta1's.)
         Some("FQDN" | "IP") => return Ok(identity.item(Ok(None))),
         Some(other) => {
-            let problem = format!("addressType: {other} is unknown");
-            return Ok(identity.item(Err(problem.into())));
+            let problem = Problem::new("addressType", format_args!("{other} is unknown"));
+            return Ok(identity.item(Err(problem)));
         }
-        None => return Ok(identity.item(Err(problems.first("addressType: missing")))),
+        None => {
+            let problem = first(problems, Problem::new("addressType", "missing"));
+            return Ok(identity.item(Err(problem)));
+        }
     };
     identity.meta.check(&mut problems);
     let service = match &identity.meta.labels {
@@ -125,8 +129,12 @@ pub(super) fn decode(
         Field::Absent | Field::Wrong(_) => None,
     };
     let Some(service) = service else {
-        let problem = problems.first(
-            "metadata.labels[kubernetes.io/service-name]: missing, so it belongs to no Service",
+        let problem = first(
+            problems,
+            Problem::new(
+                "metadata.labels[kubernetes.io/service-name]",
+                "missing, so it belongs to no Service",
+            ),
         );
         return Ok(identity.item(Err(problem)));
     };
@@ -140,7 +148,7 @@ pub(super) fn decode(
         service,
         subsets: Box::new([subset]),
         last_change_trigger_time: trigger_time(&identity.meta, &mut problems),
-        problems: problems.finish(),
+        problems,
     };
     Ok(identity.item(Ok(Some(slice))))
 }
@@ -171,7 +179,7 @@ pub(super) fn ports(
         };
         let name = port.name.take(format_args!("{path}[{i}].name"), problems);
         if name.is_none() && unnamed == Unnamed::Skip {
-            problems.add(format_args!("{path}[{i}].name: missing"));
+            problems.add(format_args!("{path}[{i}].name"), "missing");
             continue;
         }
         let number = required_port(port.port, format_args!("{path}[{i}].port"), problems);
@@ -228,15 +236,16 @@ fn first_address(
 ) -> Option<IpAddr> {
     let addresses = addresses.take(format_args!("endpoints[{i}].addresses"), problems);
     let Some(first) = addresses.and_then(|list| list.into_iter().next()) else {
-        problems.add(format_args!("endpoints[{i}].addresses: none"));
+        problems.add(format_args!("endpoints[{i}].addresses"), "none");
         return None;
     };
     let text = first.take(format_args!("endpoints[{i}].addresses[0]"), problems)?;
     let ip = address(&text, format_args!("endpoints[{i}].addresses[0]"), problems)?;
     if IpFamily::of(ip) != family {
-        problems.add(format_args!(
-            "endpoints[{i}].addresses[0]: {ip} is not {family}"
-        ));
+        problems.add(
+            format_args!("endpoints[{i}].addresses[0]"),
+            format_args!("{ip} is not {family}"),
+        );
         return None;
     }
     Some(ip)
@@ -313,9 +322,10 @@ pub(super) fn trigger_time(meta: &Meta<'_>, problems: &mut Problems) -> Option<S
     };
     let time = OffsetDateTime::parse(text, &Rfc3339).ok();
     if time.is_none() {
-        problems.add(format_args!(
-            "metadata.annotations[endpoints.kubernetes.io/last-change-trigger-time]: {text:?} is no time"
-        ));
+        problems.add(
+            "metadata.annotations[endpoints.kubernetes.io/last-change-trigger-time]",
+            format_args!("{text:?} is no time"),
+        );
     }
     time.map(SystemTime::from)
 }

@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::manifest::ObjectError;
 use super::*;
 use crate::types::{
-    Conditions, EndpointSlice, IpFamily, NamespacedName, Protocol, ServiceType, TrafficPolicy,
+    Conditions, EndpointSlice, IpFamily, NamespacedName, Problem, Problems, Protocol, ServiceType,
+    Subject, TrafficPolicy,
 };
 
 fn decode<T: Decode>(kind: Kind, value: &Value) -> Result<Item<T>, ItemError> {
@@ -44,7 +46,8 @@ fn texts(items: impl IntoIterator<Item = impl ToString>) -> String {
     texts.join(" ")
 }
 
-fn problems(problems: &[Box<str>]) -> String {
+fn problems(problems: &Problems) -> String {
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     problems.join("; ")
 }
 
@@ -102,7 +105,7 @@ fn a_service_with_nothing_and_one_of_nulls() {
         "loadBalancerSourceRanges": null});
     let nulls = service(spec);
     assert_eq!(nulls, service(json!({})));
-    assert!(nulls.headless && nulls.ports.is_empty() && nulls.problems.is_empty());
+    assert!(nulls.headless && nulls.ports.is_empty() && nulls.problems == Problems::default());
     assert_eq!(nulls.kind, ServiceType::ClusterIp);
     assert_eq!(nulls.external_traffic_policy, TrafficPolicy::Cluster);
     assert_eq!(nulls.proxy_name, None);
@@ -297,12 +300,14 @@ fn objects_without_identity_or_meaning() {
     let item =
         decode::<Service>(Kind::Service, &json!({"metadata": {"name": "a"}})).expect("named");
     assert_eq!(item.name.to_string(), "default/a");
-    assert_eq!(item.object, Err("spec: missing".into()));
+    assert_eq!(item.object, Err(Problem::new("spec", "missing")));
     let value = json!({"metadata": {"name": "a"}, "addressType": "IPv4"});
     let item = decode::<EndpointSlice>(Kind::EndpointSlice, &value).expect("named");
     let problem = item.object.expect_err("no service");
     assert!(
-        problem.starts_with("metadata.labels[kubernetes.io/service-name]: missing"),
+        problem
+            .to_string()
+            .starts_with("metadata.labels[kubernetes.io/service-name]: missing"),
         "{problem}"
     );
 }
@@ -427,10 +432,13 @@ fn a_slice_of_names_is_not_for_us() {
     }
     let value = json!({"metadata": {"namespace": "ns", "name": "a"}});
     let item = decode::<EndpointSlice>(Kind::EndpointSlice, &value).expect("named");
-    assert_eq!(item.object, Err("addressType: missing".into()));
+    assert_eq!(item.object, Err(Problem::new("addressType", "missing")));
     let value = json!({"metadata": {"namespace": "ns", "name": "a"}, "addressType": "IPv7"});
     let item = decode::<EndpointSlice>(Kind::EndpointSlice, &value).expect("named");
-    assert_eq!(item.object, Err("addressType: IPv7 is unknown".into()));
+    assert_eq!(
+        item.object,
+        Err(Problem::new("addressType", "IPv7 is unknown"))
+    );
 }
 
 #[test]
@@ -796,7 +804,8 @@ fn said(text: &str) -> String {
     if found.foreign > 0 {
         said.push(format!("{} foreign", found.foreign));
     }
-    let nameless = found.errors.iter().any(|error| error.key.is_none());
+    let is_nameless = |error: &ObjectError| !matches!(error.complaint.subject, Subject::Object(..));
+    let nameless = found.errors.iter().any(is_nameless);
     assert_eq!(found.unidentified, nameless || !found.broken.is_empty());
     said.join(", ")
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use portico::api::client::{Client, Encoding};
-use portico::types::{EndpointSlice, Node, Service, ServiceCidr};
+use portico::types::{EndpointSlice, Node, Problems, Service, ServiceCidr};
 use portico::wire::{self, Decode, Event, Events, Interner, Item, Kind};
 
 use super::{PATIENCE, Updates, access};
@@ -187,7 +187,7 @@ fn read<T: Decode>(body: impl std::io::Read, kind: Kind, watch: bool) -> String 
 
 fn name<T: Decode>(item: Item<T>) -> String {
     let object = item.object.expect("a good object").expect("one for us");
-    assert_eq!(object.problems(), [] as [Box<str>; 0]);
+    assert_eq!(object.problems(), &Problems::default());
     item.name.to_string()
 }
 

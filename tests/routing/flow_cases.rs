@@ -116,7 +116,7 @@ fn connections_end_where_upstreams_do() {
     let environment = &file["environment"];
     for group in list(&file["groups"]) {
         let table = world_of(environment, group).table(&settings_of(environment, group));
-        assert_eq!(table.problems(), [], "{}", text(group, "id"));
+        assert_eq!(table.complaints(), [], "{}", text(group, "id"));
         for case in list(&group["flows"]) {
             let to = std::net::SocketAddr::new(
                 ip(text(case, "to")),

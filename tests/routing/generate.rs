@@ -278,7 +278,7 @@ fn random_service(rng: &mut Rng, name: &NamespacedName) -> Service {
     service.source_ranges = (0..rng.below(3)).map(|_| net(one(rng, &RANGES))).collect();
     service.proxy_name = rng.one_in(8).then(|| "other".into());
     if rng.one_in(10) {
-        service.problems = Box::new(["spec.ports[3].port: 0".into()]);
+        service.problems.add("spec.ports[3].port", "0");
     }
     service
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use portico::routing::{BindKey, Capture, Delta, Frontend, HealthCheck, Problem, Table};
-use portico::types::NamespacedName;
+use portico::routing::{BindKey, Capture, Delta, Frontend, HealthCheck, Table};
+use portico::types::{Complaint, NamespacedName};
 
 use super::generate;
 use crate::util::rng::seeds;
@@ -16,7 +16,7 @@ struct Replay {
     bindings: BTreeMap<BindKey, String>,
     captures: BTreeSet<Capture>,
     health_checks: BTreeMap<NamespacedName, HealthCheck>,
-    problems: BTreeSet<Problem>,
+    complaints: BTreeSet<Complaint>,
 }
 
 /// A frontend's meaning.
@@ -57,11 +57,14 @@ impl Replay {
             };
             assert_ne!(before, health_check);
         }
-        for problem in delta.problems {
-            assert!(self.problems.insert(problem.clone()), "{problem} twice");
+        for complaint in delta.news.new {
+            assert!(
+                self.complaints.insert(complaint.clone()),
+                "{complaint} twice"
+            );
         }
-        for problem in delta.resolved {
-            assert!(self.problems.remove(&problem), "{problem} unknown");
+        for complaint in delta.news.resolved {
+            assert!(self.complaints.remove(&complaint), "{complaint} unknown");
         }
     }
 
@@ -72,7 +75,7 @@ impl Replay {
             .collect();
         assert_eq!(self.bindings, bindings);
         assert_eq!(self.captures, table.captures().collect());
-        assert_eq!(self.problems, table.problems().into_iter().collect());
+        assert_eq!(self.complaints, table.complaints().into_iter().collect());
     }
 }
 
@@ -113,8 +116,8 @@ fn updates_lead_to_the_state_that_a_rebuild_makes() {
             let mut other = Table::new(case.settings.clone());
             fresh.apply(world.feed(|inputs| other.rebuild(inputs)));
             assert_eq!(replay, fresh);
-            let is_loop = |problem: &&Problem| problem.message.contains("a loop");
-            let found = replay.problems.iter().filter(is_loop).count();
+            let is_loop = |it: &&Complaint| it.problem.what.contains("a loop");
+            let found = replay.complaints.iter().filter(is_loop).count();
             loops.fetch_add(found, Ordering::Relaxed);
             assert_eq!(table.no_local_endpoints(), other.no_local_endpoints());
         }

@@ -102,13 +102,13 @@ fn services_are_explained_as_the_oracle_categorizes() {
         }
         let all = explain_json(&table, Query::All);
         assert_eq!(list(&all["services"]).len(), case.world.services.len());
-        assert_eq!(list(&all["problems"]).len(), table.problems().len());
+        assert_eq!(list(&all["problems"]).len(), table.complaints().len());
         let text = explain_text(&table, Query::All);
         assert!(
             table
-                .problems()
+                .complaints()
                 .iter()
-                .all(|problem| text.contains(&problem.to_string()))
+                .all(|complaint| text.contains(&complaint.to_string()))
         );
     });
 }

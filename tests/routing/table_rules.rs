@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use portico::routing::{
     BindKey, Capture, Delta, DetectLocal, Flow, FrontendKind, HealthCheck, NoLocalEndpoints,
-    NodePortAddresses, Problem, Scope, Settings, Table, Verdict, VirtualIps,
+    NodePortAddresses, Scope, Settings, Table, Verdict, VirtualIps,
 };
 use portico::types::{
-    Conditions, IpFamily, NamespacedName, PerFamily, Protocol, Service, ServiceType, TrafficPolicy,
+    Complaint, Conditions, IpFamily, NamespacedName, PerFamily, Protocol, Service, ServiceType,
+    TrafficPolicy,
 };
 
 use super::world::*;
@@ -60,8 +61,8 @@ fn captured(table: &Table) -> BTreeSet<Capture> {
     table.captures().collect()
 }
 
-fn problems(table: &Table) -> Vec<String> {
-    table.problems().iter().map(ToString::to_string).collect()
+fn complaints(table: &Table) -> Vec<String> {
+    table.complaints().iter().map(ToString::to_string).collect()
 }
 
 fn verdict(table: &Table, from: &str, to: &str) -> Verdict {
@@ -111,7 +112,7 @@ fn frontends_are_bound_and_captured_where_they_belong() {
     let table = world.table(&without);
     assert_eq!(bound(&table), host.into());
     assert_eq!(
-        (captured(&table), problems(&table)),
+        (captured(&table), complaints(&table)),
         ([].into(), Vec::new())
     );
     assert_eq!(
@@ -161,8 +162,8 @@ fn a_node_local_dns_address_is_left_alone() {
         verdict(&table, "10.0.0.9", "172.30.0.10:80"),
         Verdict::NotMatched
     );
-    let [problem] = &problems(&table)[..] else {
-        panic!("{:?}", problems(&table))
+    let [problem] = &complaints(&table)[..] else {
+        panic!("{:?}", complaints(&table))
     };
     assert!(
         problem.contains("clusterIP 172.30.0.10 is left alone"),
@@ -182,7 +183,7 @@ fn a_node_local_dns_address_is_left_alone() {
 #[test]
 fn of_two_services_with_one_address_the_same_one_has_it_whoever_came_first() {
     let loser =
-        "service ns/a: externalIP 1.2.3.4:80 of port ns/a is taken: it is loadBalancerIP of ns/b";
+        "Service ns/a: externalIP 1.2.3.4:80 of port ns/a is taken: it is loadBalancerIP of ns/b";
     let add_a = |world: &mut World| {
         add_web(world, "ns/a", "172.30.0.1", |a| {
             a.external_ips = ["1.2.3.4"].map(ip).into()
@@ -208,13 +209,13 @@ fn of_two_services_with_one_address_the_same_one_has_it_whoever_came_first() {
         }
         let holder = table.decide(&Flow::parse("10.0.0.9", "1.2.3.4:80").expect("a flow"));
         assert_eq!(holder.frontend, Some(FrontendKind::LoadBalancerIp));
-        assert_eq!(problems(&table), [loser]);
-        assert_eq!(deltas[1].problems.len(), 1, "{:?}", deltas[1]);
+        assert_eq!(complaints(&table), [loser]);
+        assert_eq!(deltas[1].news.new.len(), 1, "{:?}", deltas[1]);
 
         // The holder goes: the other one takes over, and the problem is gone.
         world.services.remove(&name("ns/b"));
         let delta = world.feed(|inputs| table.update(inputs, [name("ns/b")].iter()));
-        assert_eq!(delta.resolved.len(), 1);
+        assert_eq!(delta.news.resolved.len(), 1);
         let key = key(Scope::Portal, "1.2.3.4:80", TCP);
         let (_, now) = delta
             .bindings
@@ -238,7 +239,9 @@ fn bad_objects_are_named_and_leave_others_serving() {
         add_web(world, name, "172.30.0.2", |service| change(service));
     };
     bad(&mut world, "ns/bad-1", &|service| {
-        service.problems = Box::new(["spec.ports[1].port: -1 is not a port".into()]);
+        service
+            .problems
+            .add("spec.ports[1].port", "-1 is not a port");
     });
     bad(&mut world, "ns/bad-2", &|service| {
         service.external_ips = ["127.0.0.1", "224.0.0.1", "0.0.0.0"].map(ip).into();
@@ -266,7 +269,8 @@ fn bad_objects_are_named_and_leave_others_serving() {
     ];
     let endpoints = addresses.map(|address| endpoint(address, None)).into();
     let mut refused = slice("ns/bad-5", 1, IpFamily::V4, &[("", TCP, 80)], endpoints);
-    refused.problems = Box::new(["endpoints[6].addresses[0]: \"x\" is not an IP address".into()]);
+    let what = "\"x\" is not an IP address";
+    refused.problems.add("endpoints[6].addresses[0]", what);
     world.set_slices(&name("ns/bad-5"), vec![refused]);
 
     let table = world.table(&settings());
@@ -278,7 +282,7 @@ fn bad_objects_are_named_and_leave_others_serving() {
         verdict(&table, "10.0.0.9", "172.30.0.2:81"),
         Verdict::Endpoints
     );
-    let problems = problems(&table);
+    let complaints = complaints(&table);
     for expect in [
         "ns/bad-1: spec.ports[1].port: -1 is not a port",
         "ns/bad-2: externalIP 127.0.0.1 is not served: it is a loopback address",
@@ -287,12 +291,12 @@ fn bad_objects_are_named_and_leave_others_serving() {
         "ns/bad-3: port ns/bad-3/TCP: listed twice",
         "ns/bad-3: port ns/bad-3:s/SCTP: SCTP is not served",
         "ns/bad-4: spec.healthCheckNodePort: 0",
-        "ns/bad-5: EndpointSlice ns/bad-5-1: endpoints[6].addresses[0]",
+        "EndpointSlice ns/bad-5-1: endpoints[6].addresses[0]",
         "ns/bad-5: port ns/bad-5: endpoint 127.0.0.1:80 is refused: it is a loopback address (and 5 more)",
     ] {
         assert!(
-            problems.iter().any(|problem| problem.contains(expect)),
-            "{expect}: {problems:#?}"
+            complaints.iter().any(|said| said.contains(expect)),
+            "{expect}: {complaints:#?}"
         );
     }
     let explained = explain_service(&table, &name("ns/bad-5"));
@@ -363,13 +367,13 @@ fn a_loop_is_a_problem_from_when_it_appears_to_its_end() {
     let mut table = world.table(&settings());
     let mut now = |world: &World, changed: &str| {
         let delta = world.feed(|inputs| table.update(inputs, [name(changed)].iter()));
-        let said = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
-        let both: [Vec<String>; 2] = [said(&delta.problems), said(&delta.resolved)];
+        let said = |complaints: &[Complaint]| complaints.iter().map(ToString::to_string).collect();
+        let both: [Vec<String>; 2] = [said(&delta.news.new), said(&delta.news.resolved)];
         let explained = explain_service(&table, &name("ns/web"));
         (both, list(&explained["problems"]).len())
     };
     let said = |message: &str| {
-        let message = format!("service ns/web: port ns/web: endpoint {message}");
+        let message = format!("Service ns/web: port ns/web: endpoint {message}");
         vec![message.replace("...", " is not used, as it would be a loop: it is a ")]
     };
     let none = Vec::new;
@@ -398,17 +402,14 @@ fn a_loop_is_a_problem_from_when_it_appears_to_its_end() {
 fn a_thousand_problems_are_summed_up() {
     let mut world = world();
     add_web(&mut world, "ns/web", "172.30.0.1", |web| {
-        web.problems = (0..1000)
-            .map(|n| format!("spec.ports[{n}].port: 0").into())
-            .collect();
+        for n in 0..1000 {
+            web.problems.add(format_args!("spec.ports[{n}].port"), "0");
+        }
     });
-    let problems = problems(&world.table(&settings()));
-    assert!(problems.len() < 30, "{}", problems.len());
-    assert!(
-        problems
-            .iter()
-            .any(|problem| problem.ends_with("and 980 more problems"))
-    );
+    let complaints = complaints(&world.table(&settings()));
+    assert!(complaints.len() < 30, "{}", complaints.len());
+    let rest = "Service ns/web: and 990 more like it";
+    assert!(complaints.iter().any(|said| said == rest), "{complaints:?}");
 }
 
 #[test]
@@ -428,8 +429,8 @@ fn an_oversized_service_takes_no_more_than_its_share() {
         verdict(&table, "10.0.0.9", "172.30.0.1:80"),
         Verdict::Endpoints
     );
-    let [problem] = &problems(&table)[..] else {
-        panic!("{:?}", problems(&table))
+    let [problem] = &complaints(&table)[..] else {
+        panic!("{:?}", complaints(&table))
     };
     assert!(
         problem.contains("ns/huge: too many addresses and ports"),

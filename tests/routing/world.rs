@@ -9,8 +9,9 @@ use portico::routing::{
     ExplainRequest, Flow, Inputs, OutputFormat, Perfect, Query, Settings, Table, explain,
 };
 use portico::types::{
-    Conditions, Endpoint, EndpointPort, EndpointSlice, Hints, IpFamily, NamespacedName, Node,
-    Protocol, Service, ServicePort, ServiceType, Slices, Snapshot, Subset, TrafficPolicy,
+    Complaints, Conditions, Endpoint, EndpointPort, EndpointSlice, Hints, IpFamily, NamespacedName,
+    Node, Problems, Protocol, Service, ServicePort, ServiceType, Slices, Snapshot, Subset,
+    TrafficPolicy,
 };
 use serde_json::Value;
 
@@ -89,7 +90,7 @@ pub fn service(name: &str, cluster_ips: &[&str], ports: Vec<ServicePort>) -> Ser
         load_balancer_ips: Box::default(),
         source_ranges: Box::default(),
         proxy_name: None,
-        problems: Box::default(),
+        problems: Problems::default(),
     }
 }
 
@@ -125,7 +126,7 @@ pub fn slice(
             endpoints: endpoints.into(),
         }]),
         last_change_trigger_time: None,
-        problems: Box::default(),
+        problems: Problems::default(),
     }
 }
 
@@ -148,7 +149,7 @@ pub fn hints(zones: &[&str], nodes: &[&str]) -> Option<Box<Hints>> {
 
 pub fn node(name: &str, zone: Option<&str>, addresses: &[&str], pod_cidrs: &[&str]) -> Node {
     Node {
-        problems: Box::default(),
+        problems: Problems::default(),
         name: NamespacedName::cluster_scoped(name),
         zone: zone.map(Box::from),
         addresses: addresses.iter().map(|text| ip(text)).collect(),
@@ -182,13 +183,14 @@ pub fn explain_json(table: &Table, query: Query) -> Value {
         query,
         output: OutputFormat::Json,
     };
-    let answer = explain::answer(table, &request, &Perfect);
+    let answer = explain::answer(table, &Complaints::default(), &request, &Perfect);
     serde_json::from_str(&answer).expect("one JSON document")
 }
 
 pub fn explain_text(table: &Table, query: Query) -> String {
     explain::answer(
         table,
+        &Complaints::default(),
         &ExplainRequest {
             query,
             output: OutputFormat::Text,

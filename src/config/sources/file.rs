@@ -12,7 +12,9 @@ use crossbeam_channel::{SendError, Sender};
 use super::ledger::Key;
 use super::reader::{Changes, Reader};
 use super::watcher::{Watcher, Woke};
-use crate::types::{EndpointSlice, Node, Service, ServiceCidr, Update};
+use crate::types::{
+    Complaint, Complaints, EndpointSlice, Node, Service, ServiceCidr, Subject, Update,
+};
 use crate::wire::Object;
 
 /// A change is believed once nothing has moved for this long: editors and `cp` take several steps.
@@ -68,7 +70,7 @@ impl FileSource {
             sinks,
             delivered: false,
             trouble: None,
-            complaints: Vec::new(),
+            complaints: Complaints::default(),
         };
         let thread = thread::Builder::new()
             .name("manifests".into())
@@ -89,13 +91,18 @@ impl FileSource {
             Ok((reader.read()?, reader.complaints()))
         };
         let (changes, complaints) = read().unwrap_or_else(|error: io::Error| {
-            let complaint = format!("{}: {error}", path.display());
-            (Changes::default(), vec![complaint.into()])
+            let mut complaints = Complaints::default();
+            let source = Subject::Other(path.display().to_string().into());
+            complaints.add(Complaint::new(source, error));
+            (Changes::default(), complaints)
         });
-        let trouble = (!changes.usable).then(|| match &*complaints {
-            [] => format!("{}: {NOTHING_USABLE}", path.display()),
-            [complaint] => complaint.to_string(),
-            [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+        let trouble = (!changes.usable).then(|| {
+            let mut all = complaints.iter();
+            match (all.next(), all.count()) {
+                (None, _) => format!("{}: {NOTHING_USABLE}", path.display()),
+                (Some(complaint), 0) => complaint.to_string(),
+                (Some(first), more) => format!("{first} (and {more} more)"),
+            }
         });
         let said = sinks.services.send(Update::Complaints(complaints));
         match trouble {
@@ -138,7 +145,7 @@ struct Watching {
     /// Why there is nothing to read, as logged.
     trouble: Option<String>,
     /// What was last said to be wrong with the files.
-    complaints: Vec<Box<str>>,
+    complaints: Complaints,
 }
 
 impl Watching {

@@ -1,11 +1,10 @@
 //! Which file said what. Pure: files and keys only; objects pass by.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::types::{EndpointSlice, NamespacedName, Node, Object, Service, ServiceCidr};
+use crate::types::{NamespacedName, ObjectKind, Subject};
 
 /// An object's identity over all kinds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,14 +16,15 @@ pub(super) enum Key {
     ServiceCidr(NamespacedName),
 }
 
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Service(name) => write!(f, "{} {name}", Service::KIND),
-            Self::EndpointSlice(name) => write!(f, "{} {name}", EndpointSlice::KIND),
-            Self::Node(name) => write!(f, "{} {name}", Node::KIND),
-            Self::ServiceCidr(name) => write!(f, "{} {name}", ServiceCidr::KIND),
-        }
+impl From<&Key> for Subject {
+    fn from(key: &Key) -> Self {
+        let (kind, name) = match key {
+            Key::Service(name) => (ObjectKind::Service, name),
+            Key::EndpointSlice(name) => (ObjectKind::EndpointSlice, name),
+            Key::Node(name) => (ObjectKind::Node, name),
+            Key::ServiceCidr(name) => (ObjectKind::ServiceCidr, name),
+        };
+        Self::Object(kind, name.clone())
     }
 }
 

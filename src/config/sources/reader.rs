@@ -1,6 +1,7 @@
 //! Reads the files under a path, each when it has changed, and says what follows from it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -11,14 +12,11 @@ use rustix::fs::OFlags;
 
 use super::ledger::{Entry, Key, Ledger};
 use super::watcher::{Points, way_to};
-use crate::types::{NamespacedName, Object as _};
-use crate::wire::{self, Interner, Kind, Manifests, Object};
+use crate::types::{Complaint, Complaints, NamespacedName, Object as _, ObjectKind, Subject};
+use crate::wire::{self, Interner, Manifests, Object};
 
 /// Beyond any manifest that means well.
 const LARGEST_FILE: u64 = 64 << 20;
-
-/// At most so much is said of one file.
-const MAX_COMPLAINTS: usize = 100;
 
 /// The files under one path: what they said, and when to read them again.
 pub(super) struct Reader {
@@ -50,7 +48,7 @@ struct Seen {
     /// It could be decoded then.
     good: bool,
     /// What was wrong with it.
-    complaints: Vec<Box<str>>,
+    complaints: Complaints,
 }
 
 /// Differs when a file's content may differ.
@@ -168,7 +166,7 @@ impl Reader {
         let mut seen = Seen {
             identity,
             good: false,
-            complaints: Vec::new(),
+            complaints: Complaints::default(),
         };
         let known = self.ledger.knows(file);
         match found {
@@ -176,8 +174,7 @@ impl Reader {
                 // It may be one of those that it said before.
                 seen.complaints = complaints(file, &found);
                 let kept = "all that it said before stays in force";
-                seen.complaints
-                    .push(format!("{}: {kept}", file.display()).into());
+                seen.complaints.add(of_file(file, kept));
             }
             Ok(found) => {
                 seen.good = true;
@@ -189,15 +186,15 @@ impl Reader {
                     true => "what it said before stays in force",
                     false => "nothing in it is used",
                 };
-                let complaint = format!("{}: {problem}; {outcome}", file.display());
-                seen.complaints.push(complaint.into());
+                let complaint = of_file(file, format_args!("{problem}; {outcome}"));
+                seen.complaints.add(complaint);
             }
         }
         self.files.insert(file.to_owned(), seen);
     }
 
     /// Puts what a file says in force. Returns a complaint for each object that it says twice.
-    fn enter(&mut self, file: &Path, found: Manifests, changes: &mut Changes) -> Vec<Box<str>> {
+    fn enter(&mut self, file: &Path, found: Manifests, changes: &mut Changes) -> Vec<Complaint> {
         let (place, count) = (file.display(), found.objects.len());
         log::info!("manifests: {place}: {count} objects");
         if found.foreign > 0 {
@@ -207,7 +204,7 @@ impl Reader {
         let said = found.objects.iter().map(key_of);
         // What an object said when it could be read goes on.
         let unusable = found.unusable.into_iter();
-        let kept = unusable.map(|(kind, name)| key(kind, name));
+        let kept = unusable.map(key);
         let kept = kept.filter(|key| self.ledger.is_owner(file, key));
         let keys: Vec<Key> = said.chain(kept).collect();
         let entry = self.ledger.write(file, &keys);
@@ -217,44 +214,60 @@ impl Reader {
     }
 
     /// What is wrong with the files now.
-    pub(super) fn complaints(&self) -> Vec<Box<str>> {
-        let of_files = self.files.values().flat_map(|seen| &seen.complaints);
-        let doubles = self.ledger.doubles().map(|(key, first, second)| {
+    pub(super) fn complaints(&self) -> Complaints {
+        let mut all = Complaints::default();
+        for seen in self.files.values() {
+            all.append(&seen.complaints);
+        }
+        all.extend(self.ledger.doubles().map(|(key, first, second)| {
             let (first, second) = (first.display(), second.display());
-            format!("{key}: defined in {first} and in {second}; what {first} says is used").into()
-        });
-        of_files.cloned().chain(doubles).collect()
+            let what = format!("defined in {first} and in {second}; what {first} says is used");
+            Complaint::new(key.into(), what)
+        }));
+        all
     }
 }
 
+/// What is wrong with a file as a whole, or with a document in it.
+fn of_file(file: &Path, what: impl fmt::Display) -> Complaint {
+    Complaint::new(Subject::Other(file.display().to_string().into()), what)
+}
+
 /// What is wrong in a file, other than what it says twice.
-fn complaints(file: &Path, found: &Manifests) -> Vec<Box<str>> {
+fn complaints(file: &Path, found: &Manifests) -> Complaints {
     let place = file.display();
-    let broken = found.broken.iter();
-    let broken = broken.map(|error| format!("{place}: {error}; nothing in this document is used"));
-    let duplicates = found
-        .duplicates
-        .iter()
-        .map(|(object, problem)| format!("{object}: {problem}; the last one counts ({place})"));
-    let errors = found.errors.iter();
-    let errors = errors.map(|error| format!("{error} ({place}, document {})", error.document));
-    let all = broken.chain(duplicates).chain(errors);
-    all.take(MAX_COMPLAINTS).map(Into::into).collect()
+    let mut all = Complaints::default();
+    all.extend(found.broken.iter().map(|error| {
+        of_file(
+            file,
+            format_args!("{error}; nothing in this document is used"),
+        )
+    }));
+    all.extend(found.duplicates.iter().map(|(object, problem)| {
+        Complaint::new(
+            object.clone(),
+            format_args!("{problem}; the last one counts ({place})"),
+        )
+    }));
+    all.extend(found.errors.iter().map(|error| {
+        let mut complaint = error.complaint.clone();
+        complaint.locate(format_args!("{place}, document {}", error.document));
+        complaint
+    }));
+    all
 }
 
 /// Objects that one file defines twice.
-fn twice_in_one(file: &Path, keys: &[Key], entry: &Entry) -> Vec<Box<str>> {
+fn twice_in_one(file: &Path, keys: &[Key], entry: &Entry) -> Vec<Complaint> {
     let twice = keys.iter().zip(&entry.repeated);
     let twice = twice.filter_map(|(key, repeated)| repeated.then_some(key));
-    let complaints: BTreeSet<String> = twice
+    let place = file.display();
+    twice
         .map(|key| {
-            format!(
-                "{key}: defined more than once in {}; the first is used",
-                file.display()
-            )
+            let what = format_args!("defined more than once in {place}; the first is used");
+            Complaint::new(key.into(), what)
         })
-        .collect();
-    complaints.into_iter().map(Into::into).collect()
+        .collect()
 }
 
 impl Changes {
@@ -271,12 +284,12 @@ impl Changes {
     }
 }
 
-fn key(kind: Kind, name: NamespacedName) -> Key {
+fn key((kind, name): (ObjectKind, NamespacedName)) -> Key {
     match kind {
-        Kind::Service => Key::Service(name),
-        Kind::EndpointSlice | Kind::Endpoints => Key::EndpointSlice(name),
-        Kind::Node => Key::Node(name),
-        Kind::ServiceCidr => Key::ServiceCidr(name),
+        ObjectKind::Service => Key::Service(name),
+        ObjectKind::EndpointSlice => Key::EndpointSlice(name),
+        ObjectKind::Node => Key::Node(name),
+        ObjectKind::ServiceCidr => Key::ServiceCidr(name),
     }
 }
 

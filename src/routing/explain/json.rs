@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use super::Known;
 use super::view::{PortView, ports};
-use super::{complaints_about, why_unknown};
+use crate::routing::Decision;
 use crate::routing::entry::Entry;
-use crate::routing::{Decision, Problem, Table};
-use crate::types::NamespacedName;
+use crate::types::{Complaint, NamespacedName};
 
 pub(super) fn decision(decision: &Decision) -> Value {
     json!({
@@ -20,29 +20,29 @@ pub(super) fn decision(decision: &Decision) -> Value {
     })
 }
 
-pub(super) fn everything(table: &Table, entries: &[&Entry]) -> Value {
-    let services: Vec<Value> = entries.iter().map(|entry| service(table, entry)).collect();
-    let mut all = problems(&table.problems());
-    all.extend(table.complaints.iter().map(ToString::to_string));
-    json!({ "services": services, "problems": all })
+pub(super) fn everything(known: Known<'_>) -> Value {
+    let entries = known.entries().into_iter();
+    let services: Vec<Value> = entries.map(|entry| service(known, entry)).collect();
+    json!({ "services": services, "problems": texts(known.complaints()) })
 }
 
-pub(super) fn service(table: &Table, entry: &Entry) -> Value {
-    let name = &entry.service.name;
-    let mut all = problems(&table.problems_of(entry));
-    all.extend(complaints_about(table, name, Some(entry)).map(str::to_owned));
+pub(super) fn service(known: Known<'_>, entry: &Entry) -> Value {
+    let ports = ports(known.table, entry);
     json!({
-        "service": name.to_string(),
-        "ports": ports(table, entry).map(|view| port(&view)).collect::<Vec<_>>(),
+        "service": entry.service.name.to_string(),
+        "ports": ports.map(|view| port(&view)).collect::<Vec<_>>(),
         "notProxied": entry.skipped.map(|skipped| skipped.reason()),
-        "problems": all,
+        "problems": texts(known.complaints_of(entry)),
     })
 }
 
-pub(super) fn unknown_service(table: &Table, name: &NamespacedName) -> Value {
-    let why = why_unknown(table, name);
-    let problems: Vec<&str> = complaints_about(table, name, None).collect();
-    json!({ "service": name.to_string(), "ports": [], "notProxied": why, "problems": problems })
+pub(super) fn unknown_service(known: Known<'_>, name: &NamespacedName) -> Value {
+    json!({
+        "service": name.to_string(),
+        "ports": [],
+        "notProxied": known.why_unknown(name),
+        "problems": texts(known.complaints_about(name)),
+    })
 }
 
 fn port(view: &PortView<'_>) -> Value {
@@ -70,8 +70,8 @@ fn port(view: &PortView<'_>) -> Value {
     })
 }
 
-fn problems(problems: &[Problem]) -> Vec<String> {
-    problems.iter().map(ToString::to_string).collect()
+fn texts(complaints: impl Iterator<Item = Complaint>) -> Vec<String> {
+    complaints.map(|complaint| complaint.to_string()).collect()
 }
 
 fn strings(addresses: &[SocketAddr]) -> Vec<String> {

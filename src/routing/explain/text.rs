@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
+use super::Known;
 use super::view::{PortView, ports};
-use super::{complaints_about, why_unknown};
 use crate::routing::entry::{Entry, Place, Placement};
-use crate::routing::{Decision, Frontend, Problem, Table, Target};
-use crate::types::{NamespacedName, Service, ServiceType, TrafficPolicy};
+use crate::routing::{Decision, Frontend, Target};
+use crate::types::{NamespacedName, Service, ServiceType, Subject, TrafficPolicy};
 
 /// In the table of everything a port's endpoints are listed up to this number.
 const MAX_LISTED: usize = 4;
@@ -20,7 +20,7 @@ pub(super) fn decision(decision: &Decision) -> String {
     format!("{text}\n{}\n", decision.reason)
 }
 
-pub(super) fn everything(table: &Table, entries: &[&Entry]) -> String {
+pub(super) fn everything(known: Known<'_>) -> String {
     let mut rows = vec![
         [
             "SERVICE PORT",
@@ -31,7 +31,7 @@ pub(super) fn everything(table: &Table, entries: &[&Entry]) -> String {
         ]
         .map(String::from),
     ];
-    for entry in entries {
+    for entry in known.entries() {
         if let Some(skipped) = entry.skipped {
             let name = entry.service.name.to_string();
             rows.push([
@@ -42,13 +42,10 @@ pub(super) fn everything(table: &Table, entries: &[&Entry]) -> String {
                 skipped.reason().into(),
             ]);
         }
-        rows.extend(ports(table, entry).map(|view| row(&view)));
+        rows.extend(ports(known.table, entry).map(|view| row(&view)));
     }
     let mut text = columns(&rows);
-    for problem in table.problems() {
-        text.push_str(&format!("! {problem}\n"));
-    }
-    for complaint in &table.complaints {
+    for complaint in known.complaints() {
         text.push_str(&format!("! {complaint}\n"));
     }
     text
@@ -79,27 +76,28 @@ fn row(view: &PortView<'_>) -> [String; 5] {
     ]
 }
 
-pub(super) fn service(table: &Table, entry: &Entry) -> String {
+pub(super) fn service(known: Known<'_>, entry: &Entry) -> String {
     let service = &entry.service;
     let mut text = format!("{}: {}\n", service.name, policies(service));
     if let Some(skipped) = entry.skipped {
         text.push_str(&format!("not proxied: {}\n", skipped.reason()));
     }
-    for Problem { message, .. } in table.problems_of(entry) {
-        text.push_str(&format!("! {message}\n"));
+    let about_it = Subject::of(&**service);
+    for complaint in known.complaints_of(entry) {
+        match complaint.subject == about_it {
+            true => text.push_str(&format!("! {}\n", complaint.problem)),
+            false => text.push_str(&format!("! {complaint}\n")),
+        }
     }
-    for complaint in complaints_about(table, &service.name, Some(entry)) {
-        text.push_str(&format!("! {complaint}\n"));
-    }
-    for view in ports(table, entry) {
+    for view in ports(known.table, entry) {
         text.push_str(&port(&view));
     }
     text
 }
 
-pub(super) fn unknown_service(table: &Table, name: &NamespacedName) -> String {
-    let mut text = format!("{name}: {}\n", why_unknown(table, name));
-    for complaint in complaints_about(table, name, None) {
+pub(super) fn unknown_service(known: Known<'_>, name: &NamespacedName) -> String {
+    let mut text = format!("{name}: {}\n", known.why_unknown(name));
+    for complaint in known.complaints_about(name) {
         text.push_str(&format!("! {complaint}\n"));
     }
     text
