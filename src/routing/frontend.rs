@@ -1,12 +1,12 @@
 //! What the data path needs to know of one listener.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::{Balancer, EndpointList};
+use super::{Balancer, EndpointList, Pick};
 use crate::types::counters::ServiceCounters;
 use crate::types::{IpFamily, ServicePortName};
 
@@ -51,6 +51,19 @@ impl Frontend {
             Target::Cluster => &self.route.cluster,
             Target::Local => &self.route.local,
         }
+    }
+
+    /// Chooses where a client goes; see [`Balancer::choose`].
+    pub(crate) fn pick(&self, client: IpAddr, tried: &[SocketAddr], now: Instant) -> Option<Pick> {
+        let Route {
+            balancer,
+            counters,
+            affinity,
+            ..
+        } = &*self.route;
+        let endpoints = self.endpoints(client);
+        let endpoint = balancer.choose(endpoints, client, *affinity, tried, now)?;
+        Some(Pick::new(endpoint, balancer, counters))
     }
 }
 

@@ -22,6 +22,7 @@ mod table;
 
 pub use crate::types::{BindKey, Capture, Scope};
 pub use balancer::Balancer;
+pub(crate) use balancer::{Cause, Pick};
 pub(crate) use decide::Decision;
 pub(crate) use decide::Kernel;
 pub use decide::{Perfect, Verdict};

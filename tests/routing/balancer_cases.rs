@@ -87,7 +87,7 @@ impl Interpreter {
         let endpoints = port.endpoints.iter().copied().collect();
         let picked = port
             .balancer
-            .pick(&endpoints, client, affinity, &tried, now)?;
+            .choose(&endpoints, client, affinity, &tried, now)?;
         port.pins.insert(client, picked);
         Some(picked)
     }

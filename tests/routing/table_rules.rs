@@ -667,7 +667,7 @@ fn the_rotation_and_affinity_follow_the_table() {
         let endpoints = frontend.endpoints(client);
         route
             .balancer
-            .pick(endpoints, client, route.affinity, &[], now)
+            .choose(endpoints, client, route.affinity, &[], now)
             .expect("an endpoint")
     };
     let pinned = pick(&table);

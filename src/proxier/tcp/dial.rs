@@ -1,6 +1,5 @@
 //! Finding an endpoint that answers, for one client.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::proxier::shortage::Shortage;
 use crate::proxier::tokens::{Key, Subject};
 use crate::proxier::worker::Context;
-use crate::routing::Frontend;
+use crate::routing::{Cause, Frontend, Pick};
 use crate::types::Protocol;
 
 /// What is needed only until an endpoint is connected.
@@ -26,33 +25,10 @@ pub(crate) struct Dialling {
     pub(crate) client: SocketAddr,
     /// When it came.
     pub(crate) accepted_at: Instant,
-    endpoint: Option<SocketAddr>,
+    /// Where an attempt is under way.
+    pick: Option<Pick>,
     tried: Vec<SocketAddr>,
     timed_out: bool,
-}
-
-/// Why an attempt failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// The endpoint said no.
-    Refused,
-    /// It said nothing for as long as it may.
-    TimedOut,
-    /// It cannot be reached, or must not: it would be a loop.
-    Other,
-    /// It was not asked: this host has no local port left for it.
-    NoPort,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Refused => "refused a connection",
-            Self::TimedOut => "did not answer in time",
-            Self::Other => "cannot be connected to",
-            Self::NoPort => "was not tried: this host has no local port left for it",
-        })
-    }
 }
 
 /// What came of trying to begin an attempt.
@@ -75,7 +51,7 @@ impl Dialling {
             frontend,
             client,
             accepted_at,
-            endpoint: None,
+            pick: None,
             tried: Vec::new(),
             timed_out: false,
         }
@@ -83,24 +59,20 @@ impl Dialling {
 
     /// Chooses an endpoint and begins to connect to it.
     pub(crate) fn dial(&mut self, context: &Context<'_>, key: Key) -> Dialled {
-        let route = &self.frontend.route;
         let client = self.client.ip();
-        let endpoints = self.frontend.endpoints(client);
-        let picked =
-            route
-                .balancer
-                .pick(endpoints, client, route.affinity, &self.tried, context.now);
-        let Some(endpoint) = picked else {
+        let Some(pick) = self.frontend.pick(client, &self.tried, context.now) else {
             return Dialled::NoEndpoint;
         };
+        let endpoint = pick.endpoint();
         // All have been tried. One that was silent may yet speak; one that refused will again.
         if self.tried.contains(&endpoint) && !self.timed_out {
             return Dialled::NoEndpoint;
         }
-        self.endpoint = Some(endpoint);
+        self.pick = Some(pick);
+        let route = &self.frontend.route;
         if context.shared.is_own(endpoint, Protocol::Tcp) {
             log::debug!("{}: endpoint {endpoint} is a listener of ours", route.name);
-            self.failed(Failure::Other, context.now);
+            self.failed(Cause::Loop, context.now);
             return Dialled::Failed;
         }
         match connect(context, key, endpoint) {
@@ -112,51 +84,39 @@ impl Dialling {
             }
             Err(error) if Shortage::is_behind(&error) => Dialled::OutOfFiles(error),
             Err(error) => {
-                self.failed(Failure::of(&error), context.now);
+                self.failed(cause_of(&error), context.now);
                 Dialled::Failed
             }
         }
     }
 
     /// The attempt is over.
-    pub(crate) fn failed(&mut self, failure: Failure, now: Instant) {
-        let Some(endpoint) = self.endpoint.take() else {
+    pub(crate) fn failed(&mut self, cause: Cause, now: Instant) {
+        let Some(pick) = self.pick.take() else {
             return;
         };
-        let (name, counters) = (&self.frontend.route.name, &self.frontend.route.counters);
-        log::debug!("{name}: endpoint {endpoint} {failure}");
-        match failure {
-            Failure::Refused => counters.connect_refused.add(1),
-            Failure::TimedOut => counters.connect_timeout.add(1),
-            Failure::Other | Failure::NoPort => counters.connect_other.add(1),
-        }
-        self.timed_out |= failure == Failure::TimedOut;
-        if failure != Failure::NoPort {
-            self.frontend.route.balancer.failed(endpoint, now);
-        }
-        self.tried.push(endpoint);
+        self.timed_out |= cause == Cause::TimedOut;
+        self.tried.push(pick.endpoint());
+        pick.failed(cause, now);
     }
 
-    /// The endpoint is connected.
-    pub(crate) fn succeeded(self, now: Instant) {
-        let route = &self.frontend.route;
-        if let Some(endpoint) = self.endpoint {
-            route.balancer.succeeded(endpoint);
-        }
+    /// The endpoint is connected. Gives the pick to whoever keeps the connection.
+    pub(crate) fn connected(&mut self, now: Instant) -> Option<Pick> {
+        let pick = self.pick.take()?;
+        pick.connected();
         let elapsed = now.saturating_duration_since(self.accepted_at);
-        route.counters.connected_after(elapsed);
+        pick.counters().connected_after(elapsed);
+        Some(pick)
     }
 }
 
-impl Failure {
-    /// By the kernel's word.
-    pub(crate) fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => Self::Refused,
-            io::ErrorKind::TimedOut => Self::TimedOut,
-            io::ErrorKind::AddrNotAvailable => Self::NoPort,
-            _ => Self::Other,
-        }
+/// Why an endpoint was of no use, by the kernel's word.
+pub(crate) fn cause_of(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Cause::Refused,
+        io::ErrorKind::TimedOut => Cause::TimedOut,
+        io::ErrorKind::AddrNotAvailable => Cause::NoPort,
+        _ => Cause::Unreachable,
     }
 }
 

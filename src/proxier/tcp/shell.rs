@@ -10,7 +10,7 @@ use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::contract::{Action, End, Input, Limits, Readiness, Reason, Side};
-use super::dial::{self, Dialled, Dialling, Failure, INTERESTS};
+use super::dial::{self, Dialled, Dialling, INTERESTS};
 use super::relay::{self, Broken, Held, Moved};
 use super::session::Session;
 use crate::proxier::buffers::Buffers;
@@ -19,6 +19,7 @@ use crate::proxier::tally::Tally;
 use crate::proxier::timers::Timers;
 use crate::proxier::tokens::{Key, Slab, Subject};
 use crate::proxier::worker::Context;
+use crate::routing::{Cause, Pick};
 use crate::types::counters::ServiceCounters;
 
 /// Most connections are over before keepalive could matter: its system calls wait until one has lasted this long.
@@ -48,12 +49,19 @@ struct Connection {
     endpoint: Option<TcpStream>,
     /// Indexed by the side that the bytes came from.
     held: [Held; 2],
-    counters: Arc<ServiceCounters>,
-    /// None once an endpoint is connected.
-    dialling: Option<Box<Dialling>>,
+    destination: Destination,
     /// The deadline that `timers` holds for this session.
     armed: Option<Instant>,
     keepalive_set: bool,
+}
+
+/// Where a client goes.
+#[derive(Debug)]
+enum Destination {
+    /// An endpoint is being looked for.
+    Sought(Box<Dialling>),
+    /// It is connected.
+    Found(Pick),
 }
 
 impl Tcp {
@@ -78,8 +86,7 @@ impl Tcp {
 
     /// Begins a session; its worker's load was counted when the client was accepted.
     pub(crate) fn begin(&mut self, context: &Context<'_>, accepted: Accepted) {
-        let counters = Arc::clone(&accepted.frontend.route.counters);
-        counters.active.inc();
+        accepted.frontend.route.counters.active.inc();
         let client = TcpStream::from_std(accepted.socket.into());
         let dialling = Dialling::new(accepted.frontend, accepted.client, accepted.at);
         let connection = Connection {
@@ -87,8 +94,7 @@ impl Tcp {
             client,
             endpoint: None,
             held: Default::default(),
-            counters,
-            dialling: Some(Box::new(dialling)),
+            destination: Destination::Sought(Box::new(dialling)),
             armed: None,
             keepalive_set: false,
         };
@@ -191,7 +197,7 @@ impl Tcp {
                     connection.connect(context, key, out_of_files)
                 }
                 Action::Diagnose => connection.diagnose(context.now),
-                Action::Abandon => connection.attempt_failed(Failure::TimedOut, context.now),
+                Action::Abandon => connection.attempt_failed(Cause::TimedOut, context.now),
                 Action::Settle { has_data } => {
                     connection.settle(context.now, has_data);
                     let due = context.now + KEEPALIVE_AFTER;
@@ -237,7 +243,8 @@ impl Tcp {
             let Some(endpoint) = &connection.endpoint else {
                 continue;
             };
-            if connection.dialling.is_none() && !connection.keepalive_set {
+            let found = matches!(connection.destination, Destination::Found(_));
+            if found && !connection.keepalive_set {
                 connection.keepalive_set = true;
                 // It fails on a connection that is gone already.
                 let _ = SockRef::from(endpoint).set_tcp_keepalive(&self.keepalive);
@@ -258,6 +265,16 @@ fn is_armed(sessions: &Slab<Connection>, key: Key, at: Instant) -> bool {
     sessions.get(key).is_some_and(|c| c.armed == Some(at))
 }
 
+impl Destination {
+    /// Those of the client's ServicePort.
+    fn counters(&self) -> &Arc<ServiceCounters> {
+        match self {
+            Self::Sought(dialling) => &dialling.frontend.route.counters,
+            Self::Found(pick) => pick.counters(),
+        }
+    }
+}
+
 impl Connection {
     fn connect(
         &mut self,
@@ -265,7 +282,7 @@ impl Connection {
         key: Key,
         out_of_files: &mut Option<std::io::Error>,
     ) -> Input {
-        let Some(dialling) = &mut self.dialling else {
+        let Destination::Sought(dialling) = &mut self.destination else {
             return Input::NoEndpoint;
         };
         match dialling.dial(context, key) {
@@ -285,23 +302,25 @@ impl Connection {
     fn diagnose(&mut self, now: Instant) -> Input {
         let error = self.endpoint.as_ref().map(TcpStream::take_error);
         match error {
-            Some(Ok(Some(error)) | Err(error)) => self.attempt_failed(Failure::of(&error), now),
+            Some(Ok(Some(error)) | Err(error)) => self.attempt_failed(dial::cause_of(&error), now),
             Some(Ok(None)) => Input::Attempting,
-            None => self.attempt_failed(Failure::Other, now),
+            None => self.attempt_failed(Cause::Unreachable, now),
         }
     }
 
-    fn attempt_failed(&mut self, failure: Failure, now: Instant) -> Input {
+    fn attempt_failed(&mut self, cause: Cause, now: Instant) -> Input {
         self.endpoint = None;
-        if let Some(dialling) = &mut self.dialling {
-            dialling.failed(failure, now);
+        if let Destination::Sought(dialling) = &mut self.destination {
+            dialling.failed(cause, now);
         }
         Input::AttemptFailed
     }
 
     fn settle(&mut self, now: Instant, has_data: bool) {
-        if let Some(dialling) = self.dialling.take() {
-            dialling.succeeded(now);
+        if let Destination::Sought(dialling) = &mut self.destination {
+            if let Some(pick) = dialling.connected(now) {
+                self.destination = Destination::Found(pick);
+            }
         }
         if let Some(endpoint) = self.endpoint.as_ref().filter(|_| !has_data) {
             dial::acknowledge(endpoint);
@@ -325,9 +344,10 @@ impl Connection {
         let moved = piped.unwrap_or_else(|| relay::copy(source, sink, kind.last, buffers, held));
         match moved {
             Ok(Moved { got, read, held }) => {
+                let counters = self.destination.counters();
                 match from {
-                    Side::Client => tally.received(&self.counters, read),
-                    Side::Endpoint => tally.sent(&self.counters, read),
+                    Side::Client => tally.received(counters, read),
+                    Side::Endpoint => tally.sent(counters, read),
                 }
                 Input::Relayed { from, got, held }
             }
@@ -370,10 +390,10 @@ impl Connection {
                 relay::reset_on_close(endpoint);
             }
             if reason == Reason::Unreachable {
-                self.counters.failed.add(1);
+                self.destination.counters().failed.add(1);
             }
         }
-        self.counters.active.dec();
+        self.destination.counters().active.dec();
         context.shared.session_ended(context.worker);
     }
 }

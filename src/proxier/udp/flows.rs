@@ -40,8 +40,6 @@ pub(crate) struct FlowKey {
 pub(crate) struct Flow<S> {
     /// Whose it is.
     pub(crate) key: FlowKey,
-    /// Where it goes.
-    pub(crate) endpoint: SocketAddr,
     /// What the caller keeps with it.
     pub(crate) carried: S,
     began: Instant,
@@ -123,19 +121,12 @@ impl<S> Flows<S> {
     }
 
     /// Begins a flow. None if the table is full, or this client has one.
-    pub(crate) fn begin(
-        &mut self,
-        now: Instant,
-        key: FlowKey,
-        endpoint: SocketAddr,
-        carried: S,
-    ) -> Option<Key> {
+    pub(crate) fn begin(&mut self, now: Instant, key: FlowKey, carried: S) -> Option<Key> {
         if self.in_the_way().is_some() || self.by_key.contains_key(&key) {
             return None;
         }
         let flow = Flow {
             key,
-            endpoint,
             carried,
             began: now,
             used: now,
@@ -385,7 +376,7 @@ mod tests {
                             ended += 1;
                         }
                         let endpoint = SocketAddr::from(([10, 1, 0, rng.below(3) as u8], 53));
-                        let name = flows.begin(now, key, endpoint, ()).unwrap();
+                        let name = flows.begin(now, key, endpoint).unwrap();
                         begun += 1;
                         shadow.push(Shadow {
                             name,
@@ -410,7 +401,7 @@ mod tests {
                     _ => {
                         let listener = *rng.choose(&listeners);
                         let gone = SocketAddr::from(([10, 1, 0, rng.below(3) as u8], 53));
-                        let unwanted = flows.unwanted(listener, |flow| flow.endpoint != gone);
+                        let unwanted = flows.unwanted(listener, |flow| flow.carried != gone);
                         for name in unwanted {
                             assert!(flows.end(name).is_some());
                             ended += 1;
@@ -440,10 +431,9 @@ mod tests {
             client: SocketAddr::from(([10, 0, 0, 1], 1)),
             local: None,
         };
-        let endpoint = SocketAddr::from(([10, 1, 0, 1], 53));
         let start = Instant::now();
         let mut flows = Flows::new(LIMITS);
-        let name = flows.begin(start, key, endpoint, ()).unwrap();
+        let name = flows.begin(start, key, ()).unwrap();
         flows.used_by_endpoint(start, name);
         assert_eq!(flows.deadline(), Some(start + LIMITS.timeout));
         flows.used_by_client(start + SETTLED, name);

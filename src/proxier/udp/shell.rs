@@ -22,9 +22,8 @@ use crate::proxier::shortage::Shortage;
 use crate::proxier::tally::Tally;
 use crate::proxier::tokens::{Key, Slab, Subject};
 use crate::proxier::worker::Context;
-use crate::routing::Frontend;
+use crate::routing::{Cause, Frontend, Pick};
 use crate::types::Protocol;
-use crate::types::counters::ServiceCounters;
 
 /// Batches from one socket in one turn, before others have theirs.
 const ROUNDS: usize = 4;
@@ -61,7 +60,7 @@ struct Boxes {
 #[derive(Debug)]
 struct Carried {
     socket: UdpSocket,
-    counters: Arc<ServiceCounters>,
+    pick: Pick,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -143,10 +142,12 @@ impl Udp {
         if listener.flows > 0 {
             let unwanted = self.flows.unwanted(key, |flow| {
                 let endpoints = frontend.endpoints(flow.key.client.ip());
-                endpoints.contains(&flow.endpoint)
+                endpoints.contains(&flow.carried.pick.endpoint())
             });
             self.flush(context);
-            unwanted.into_iter().for_each(|flow| self.end(flow));
+            for flow in unwanted {
+                self.end(flow);
+            }
         }
     }
 
@@ -157,7 +158,9 @@ impl Udp {
         };
         self.flush(context);
         let all = self.flows.unwanted(key, |_| false);
-        all.into_iter().for_each(|flow| self.end(flow));
+        for flow in all {
+            self.end(flow);
+        }
         if let Some(listener) = self.listeners.remove(key) {
             let fd = listener.socket.as_raw_fd();
             if let Err(error) = context.registry.deregister(&mut SourceFd(&fd)) {
@@ -312,7 +315,7 @@ impl Udp {
                 .iter()
                 .filter_map(|position| boxes.inbox.get(*position));
             let bytes = datagrams.map(|datagram| datagram.len).sum();
-            self.tally.received(&flow.carried.counters, bytes);
+            self.tally.received(flow.carried.pick.counters(), bytes);
             rest = left;
         }
         Ok(())
@@ -330,11 +333,8 @@ impl Udp {
             return Some(flow);
         }
         let frontend = Arc::clone(&self.listeners.get(listener)?.frontend);
-        let route = &frontend.route;
-        let client = key.client.ip();
-        let endpoints = frontend.endpoints(client);
-        let balancer = &route.balancer;
-        let endpoint = balancer.pick(endpoints, client, route.affinity, &[], context.now)?;
+        let pick = frontend.pick(key.client.ip(), &[], context.now)?;
+        let endpoint = pick.endpoint();
         let connected = if context.shared.is_own(endpoint, Protocol::Udp) {
             Err(io::Error::other("it is a listener of ours"))
         } else {
@@ -351,36 +351,27 @@ impl Udp {
         let socket = match connected {
             Ok(socket) => socket,
             Err(error) => {
-                log::debug!("{}: endpoint {endpoint}: {error}", route.name);
-                route.counters.connect_other.add(1);
-                balancer.failed(endpoint, context.now);
+                let name = &frontend.route.name;
+                log::debug!("{name}: endpoint {endpoint}: {error}");
+                pick.failed(Cause::Unreachable, context.now);
                 return None;
             }
         };
-        let carried = Carried {
-            socket,
-            counters: Arc::clone(&route.counters),
-        };
-        self.begin(context, key, endpoint, carried)
+        self.begin(context, key, Carried { socket, pick })
     }
 
-    fn begin(
-        &mut self,
-        context: &Context<'_>,
-        key: FlowKey,
-        endpoint: SocketAddr,
-        carried: Carried,
-    ) -> Option<Key> {
+    fn begin(&mut self, context: &Context<'_>, key: FlowKey, carried: Carried) -> Option<Key> {
         if let Some(oldest) = self.flows.in_the_way() {
             self.end(oldest);
         }
-        let flow = self.flows.begin(context.now, key, endpoint, carried)?;
+        let flow = self.flows.begin(context.now, key, carried)?;
         if let Some(listener) = self.listeners.get_mut(key.listener) {
             listener.flows += 1;
         }
         let carried = &mut self.flows.get_mut(flow)?.carried;
-        carried.counters.accepted.add(1);
-        carried.counters.active.inc();
+        let counters = carried.pick.counters();
+        counters.accepted.add(1);
+        counters.active.inc();
         let token = Subject::Flow(flow).token();
         let socket = &mut carried.socket;
         let registered = context.registry.register(socket, token, Interest::READABLE);
@@ -413,12 +404,10 @@ impl Udp {
             match boxes.outbox.receive(&flow.carried.socket, key.client) {
                 Ok((datagrams, bytes)) => {
                     boxes.replying = Some(key);
-                    self.tally.sent(&flow.carried.counters, bytes);
+                    let pick = &flow.carried.pick;
+                    self.tally.sent(pick.counters(), bytes);
                     if !flow.has_replied() {
-                        if let Some(listener) = self.listeners.get(key.listener) {
-                            let balancer = &listener.frontend.route.balancer;
-                            balancer.succeeded(flow.endpoint);
-                        }
+                        pick.connected();
                     }
                     self.flows.used_by_endpoint(context.now, name);
                     if datagrams < room {
@@ -430,7 +419,8 @@ impl Udp {
                 Err(Errno::ECONNREFUSED) => return self.refused(context, name),
                 Err(error) => {
                     log::debug!("cannot receive from an endpoint: {error}");
-                    return self.end(name);
+                    self.end(name);
+                    return;
                 }
             }
         }
@@ -439,25 +429,20 @@ impl Udp {
 
     /// Nobody is at this flow's endpoint: the client's next datagram goes elsewhere.
     fn refused(&mut self, context: &Context<'_>, name: Key) {
-        let Some(flow) = self.flows.get(name) else {
-            return;
-        };
-        flow.carried.counters.connect_refused.add(1);
-        if let Some(listener) = self.listeners.get(flow.key.listener) {
-            let balancer = &listener.frontend.route.balancer;
-            balancer.failed(flow.endpoint, context.now);
+        if let Some(pick) = self.end(name) {
+            pick.failed(Cause::Refused, context.now);
         }
-        self.end(name);
     }
 
-    fn end(&mut self, name: Key) {
-        let Some(flow) = self.flows.end(name) else {
-            return;
-        };
-        flow.carried.counters.active.dec();
+    /// Ends a flow; what is dropped of it says that its client is gone.
+    fn end(&mut self, name: Key) -> Option<Pick> {
+        let flow = self.flows.end(name)?;
+        let pick = flow.carried.pick;
+        pick.counters().active.dec();
         if let Some(listener) = self.listeners.get_mut(flow.key.listener) {
             listener.flows = listener.flows.saturating_sub(1);
         }
+        Some(pick)
     }
 }
 
