@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use portico::proxier::{Change, Config, ListenerId, Proxier};
+use portico::proxier::{ListenerChange, ListenerId, Proxier, ProxierConfig};
 use portico::routing::{
     Balancer, EndpointList, Frontend, FrontendKind, Route, SourcePolicy, Target,
 };
@@ -35,11 +35,11 @@ pub struct Served {
 
 impl Rig {
     pub fn new() -> Self {
-        Self::with(Config::default())
+        Self::with(ProxierConfig::default())
     }
 
-    pub fn with(config: Config) -> Self {
-        let config = Config {
+    pub fn with(config: ProxierConfig) -> Self {
+        let config = ProxierConfig {
             workers: 2,
             ..config
         };
@@ -73,7 +73,7 @@ impl Rig {
             balancer: Arc::default(),
             affinity,
         };
-        self.proxier.apply(vec![Change::Open {
+        self.proxier.apply(vec![ListenerChange::Open {
             id: served.id,
             protocol,
             addr: served.addr,
@@ -86,11 +86,13 @@ impl Rig {
     pub fn replace(&self, served: &Served, endpoints: &[SocketAddr]) {
         let frontend = served.frontend(endpoints);
         let id = served.id;
-        self.proxier.apply(vec![Change::Replace { id, frontend }]);
+        self.proxier
+            .apply(vec![ListenerChange::Replace { id, frontend }]);
     }
 
     pub fn close(&self, served: &Served) {
-        self.proxier.apply(vec![Change::Close { id: served.id }]);
+        self.proxier
+            .apply(vec![ListenerChange::Close { id: served.id }]);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::api::{Access, AccessOptions};
 use crate::control::ControlServer;
 use crate::options::Options;
 use crate::portal::{Portal, Protected};
-use crate::proxier::{self, Proxier};
+use crate::proxier::{Proxier, ProxierConfig};
 use crate::routing::Table;
 
 /// How long the portal outlives the last connection, whatever is left of `--drain-timeout`, for its last bytes and its FIN to
@@ -232,10 +232,10 @@ fn protected(options: &Options, access: Option<&Access>) -> Protected {
 
 fn start_proxier(options: &Options) -> Result<Proxier, Error> {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
-    let config = proxier::Config {
+    let config = ProxierConfig {
         workers: options.worker_count(cores),
         udp_stream_timeout: options.udp_idle_timeout,
-        ..proxier::Config::default()
+        ..ProxierConfig::default()
     };
     Proxier::start(config).map_err(Error::start("the event loops"))
 }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use socket2::Socket;
 
 use crate::portal::{self, BindSpec, Portal};
-use crate::proxier::{Change, ListenerId, Proxier};
+use crate::proxier::{ListenerChange, ListenerId, Proxier};
 use crate::routing::{Flow, Frontend, Kernel, Table};
 use crate::types::{BindKey, Capture, Complaint, Complaints, Subject};
 
@@ -191,7 +191,7 @@ impl Listeners {
 
     /// This host's addresses changed: an endpoint that is one of them with a node port of ours is a loop.
     pub(super) fn host_addresses(&self, addresses: Arc<[IpAddr]>) {
-        self.proxier.apply(vec![Change::HostAddresses(addresses)]);
+        self.proxier.set_host_addresses(addresses);
     }
 
     /// Gives the kernel back what is ours.
@@ -220,16 +220,16 @@ impl Listeners {
         }
     }
 
-    fn tell(&self, changes: Vec<Change>) {
+    fn tell(&self, changes: Vec<ListenerChange>) {
         if !changes.is_empty() {
             self.proxier.apply(changes);
         }
     }
 
-    fn close(&mut self, key: &BindKey, changes: &mut Vec<Change>) {
+    fn close(&mut self, key: &BindKey, changes: &mut Vec<ListenerChange>) {
         self.failed.remove(key);
         if let Some(open) = self.open.remove(key) {
-            changes.push(Change::Close { id: open.id });
+            changes.push(ListenerChange::Close { id: open.id });
         }
     }
 
@@ -238,7 +238,7 @@ impl Listeners {
         &mut self,
         key: &BindKey,
         frontend: &Arc<Frontend>,
-        changes: &mut Vec<Change>,
+        changes: &mut Vec<ListenerChange>,
     ) -> bool {
         let Some(open) = self.open.get_mut(key) else {
             return false;
@@ -259,7 +259,7 @@ impl Listeners {
             }
             open.allow.clone_from(&frontend.policy.allow);
         }
-        changes.push(Change::Replace {
+        changes.push(ListenerChange::Replace {
             id: open.id,
             frontend: Arc::clone(frontend),
         });
@@ -297,7 +297,12 @@ impl Listeners {
         self.tell(changes);
     }
 
-    fn opened(&mut self, key: BindKey, frontend: Arc<Frontend>, socket: Arc<Socket>) -> Change {
+    fn opened(
+        &mut self,
+        key: BindKey,
+        frontend: Arc<Frontend>,
+        socket: Arc<Socket>,
+    ) -> ListenerChange {
         if self.failed.remove(&key).is_some() {
             log::info!(
                 "{}: listening on {} {} after all",
@@ -317,7 +322,7 @@ impl Listeners {
                 allow,
             },
         );
-        Change::Open {
+        ListenerChange::Open {
             id,
             protocol: key.protocol,
             addr: key.addr,

@@ -5,104 +5,40 @@
 //! all workers; endpoint sockets are made here, in the namespace that the worker threads were started in.
 
 mod buffers;
-mod listeners;
+mod change;
+mod config;
+mod loads;
+mod mail;
 mod mailbox;
+mod own;
 #[cfg(test)]
 #[path = "../../tests/util/rng.rs"]
 #[allow(dead_code)]
 mod rng;
+mod shared;
 mod shortage;
+mod slab;
+mod subject;
 mod tally;
 mod tcp;
 mod timers;
-mod tokens;
+mod turn;
 mod udp;
 mod worker;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::resource::{Resource, getrlimit};
-use socket2::Socket;
 
-use crate::routing::Frontend;
-use crate::types::Protocol;
-use mailbox::{Message, Shared};
-
-/// How the data path behaves; the defaults are Kubernetes' where Kubernetes has one.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Threads; at least one runs.
-    pub workers: usize,
-    /// How long each attempt to reach an endpoint may take; the client is reset once every step has run out.
-    pub connect_ladder: Box<[Duration]>,
-    /// How long a connection with one direction closed may be silent before it is reset.
-    pub half_close_timeout: Duration,
-    /// How long an endpoint's connection may be silent before the kernel probes whether the peer is alive.
-    pub keepalive: Duration,
-    /// How long a UDP flow may be silent that had no answer yet, or is younger than two seconds.
-    pub udp_timeout: Duration,
-    /// How long a UDP flow may be silent that goes both ways.
-    pub udp_stream_timeout: Duration,
-    /// UDP flows in all; each holds one open file. The oldest makes room for the next. None: a quarter of the open-file limit.
-    pub max_udp_flows: Option<usize>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            workers: std::thread::available_parallelism().map_or(1, |n| n.get()),
-            // kube-proxy's EndpointDialTimeouts.
-            connect_ladder: [250, 500, 1000, 2000].map(Duration::from_millis).into(),
-            // kube-proxy's --conntrack-tcp-timeout-close-wait.
-            half_close_timeout: Duration::from_secs(3600),
-            keepalive: Duration::from_secs(60),
-            // nf_conntrack_udp_timeout and nf_conntrack_udp_timeout_stream.
-            udp_timeout: Duration::from_secs(30),
-            udp_stream_timeout: Duration::from_secs(120),
-            max_udp_flows: None,
-        }
-    }
-}
-
-/// The identity of a listener, chosen by the caller; never reused while the listener is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ListenerId(pub u64);
-
-/// What the data path is told.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// Serve a new listener.
-    Open {
-        /// Its identity in later changes.
-        id: ListenerId,
-        /// TCP: a listening socket. UDP: a bound one.
-        protocol: Protocol,
-        /// What it is bound to, possibly the wildcard address.
-        addr: SocketAddr,
-        /// Non-blocking; what accepted sockets inherit (TCP_NODELAY, keepalive) is already set.
-        socket: Arc<Socket>,
-        /// Where its connections go.
-        frontend: Arc<Frontend>,
-    },
-    /// Connections from now on follow this frontend. UDP flows to endpoints that it no longer offers end.
-    Replace {
-        /// Which listener.
-        id: ListenerId,
-        /// Where its connections go from now on.
-        frontend: Arc<Frontend>,
-    },
-    /// No more connections; those that are under way go on. UDP flows end.
-    Close {
-        /// Which listener.
-        id: ListenerId,
-    },
-    /// The addresses of this host: an endpoint there on the port of a wildcard listener would be a loop.
-    HostAddresses(Arc<[IpAddr]>),
-}
+pub use change::{ListenerChange, ListenerId};
+pub use config::ProxierConfig;
+use mail::Mail;
+use shared::Shared;
+use subject::Subject;
 
 /// The running data path. Dropping it ends every connection and joins the threads.
 #[derive(Debug)]
@@ -113,7 +49,7 @@ pub struct Proxier {
 
 impl Proxier {
     /// Starts the workers, without a listener yet. Endpoints are reached from the calling thread's network namespace.
-    pub fn start(config: Config) -> io::Result<Self> {
+    pub fn start(config: ProxierConfig) -> io::Result<Self> {
         let workers = config.workers.max(1);
         let max_flows = match config.max_udp_flows {
             Some(flows) => flows,
@@ -123,10 +59,7 @@ impl Proxier {
         let mut wakers = Vec::new();
         for _ in 0..workers {
             let poll = mio::Poll::new()?;
-            wakers.push(mio::Waker::new(
-                poll.registry(),
-                tokens::Subject::Mailbox.token(),
-            )?);
+            wakers.push(mio::Waker::new(poll.registry(), Subject::Mailbox.token())?);
             polls.push(poll);
         }
         let shared = Arc::new(Shared::new(wakers));
@@ -151,43 +84,45 @@ impl Proxier {
     }
 
     /// Hands changes to the workers, in order. Returns before they have acted on them.
-    pub fn apply(&self, changes: Vec<Change>) {
+    pub fn apply(&self, changes: Vec<ListenerChange>) {
         if changes.is_empty() {
             return;
         }
         self.shared.note(&changes);
-        let changes: Arc<[Change]> = changes.into();
+        let changes: Arc<[ListenerChange]> = changes.into();
         for worker in 0..self.shared.workers() {
-            let message = Message::Changes(Arc::clone(&changes));
-            self.shared.send(worker, message);
+            let mail = Mail::Changes(Arc::clone(&changes));
+            self.shared.send(worker, mail);
         }
     }
 
     /// Closes every listener. Connections that are under way go on.
     pub fn stop_accepting(&self) {
         for worker in 0..self.shared.workers() {
-            self.shared.send(worker, Message::StopAccepting);
+            self.shared.send(worker, Mail::StopAccepting);
         }
     }
 
     /// Waits for the last TCP connection to end; false if some are left at the deadline.
     pub fn drain(&self, deadline: Instant) -> bool {
-        self.shared.wait_idle(deadline)
+        self.shared.loads.wait_idle(deadline)
     }
 
     /// TCP connections under way.
     pub fn active_connections(&self) -> usize {
-        self.shared.active()
+        self.shared.loads.active()
     }
 
-    /// Ends every connection and joins the threads.
-    pub fn shutdown(self) {}
+    /// The addresses of this host: an endpoint there on the port of a wildcard listener would be a loop.
+    pub fn set_host_addresses(&self, addresses: Arc<[IpAddr]>) {
+        self.shared.set_host_addresses(addresses);
+    }
 }
 
 impl Drop for Proxier {
     fn drop(&mut self) {
         for worker in 0..self.shared.workers() {
-            self.shared.send(worker, Message::Shutdown);
+            self.shared.send(worker, Mail::Shutdown);
         }
         for thread in self.threads.drain(..) {
             // A worker that panicked has aborted the process in a release build; in tests its panic is printed already.

@@ -6,19 +6,23 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Registry};
+use mio::{Events, Poll};
 
-use super::listeners::{Listeners, Next};
-use super::mailbox::{Accepted, Message, Shared};
-use super::shortage::Shortage;
-use super::tcp::{Limits, Side, Tcp};
-use super::tokens::{Key, Subject};
+use super::change::ListenerChange;
+use super::config::ProxierConfig;
+use super::mail::{Accepted, Mail};
+use super::shared::Shared;
+use super::shortage::{Pause, is_shortage};
+use super::slab::SlabKey;
+use super::subject::Subject;
+use super::tcp::{Next, Patience, Side, Tcp, TcpListeners};
+use super::turn::Turn;
 use super::udp::{self, Udp};
-use super::{Change, Config};
 use crate::routing::Frontend;
 use crate::types::Protocol;
 
@@ -29,52 +33,32 @@ const ACCEPT_BATCH: usize = 8;
 /// How many sessions more than the least busy worker one may have before it hands a new client over.
 const IMBALANCE: usize = 2;
 
-/// What a worker's parts need to know of it.
-#[derive(Debug)]
-pub(crate) struct Context<'a> {
-    /// Its number.
-    pub(crate) worker: usize,
-    /// Where sockets are registered.
-    pub(crate) registry: &'a Registry,
-    /// What it shares with the others.
-    pub(crate) shared: &'a Shared,
-    /// The time at the beginning of this turn.
-    pub(crate) now: Instant,
-}
-
 /// One thread's state.
 pub(crate) struct Worker {
-    listeners: Listeners,
+    listeners: TcpListeners,
     /// Listeners that may have more clients waiting.
-    accepting: VecDeque<Key>,
-    shortage: Shortage,
+    accepting: VecDeque<SlabKey>,
+    pause: Pause,
     tcp: Tcp,
     udp: Udp,
 }
 
-/// Whether the loop goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
-    Continue,
-    Stop,
-}
-
 impl Worker {
     /// A worker that has nothing to do yet.
-    pub(crate) fn new(config: &Config, max_flows: usize) -> Self {
-        let tcp = Limits {
+    pub(crate) fn new(config: &ProxierConfig, max_flows: usize) -> Self {
+        let tcp = Patience {
             ladder: config.connect_ladder.clone(),
             half_close: config.half_close_timeout,
         };
-        let udp = udp::Limits {
+        let udp = udp::FlowLimits {
             max_flows,
             timeout: config.udp_timeout,
             stream_timeout: config.udp_stream_timeout,
         };
         Self {
-            listeners: Listeners::default(),
+            listeners: TcpListeners::default(),
             accepting: VecDeque::new(),
-            shortage: Shortage::default(),
+            pause: Pause::default(),
             tcp: Tcp::new(tcp, config.keepalive),
             udp: Udp::new(udp),
         }
@@ -93,13 +77,13 @@ impl Worker {
                     return;
                 }
             }
-            let context = Context {
+            let turn = Turn {
                 worker: index,
                 registry: poll.registry(),
                 shared,
                 now: Instant::now(),
             };
-            if self.turn(&context, &events) == Flow::Stop {
+            if self.act(&turn, &events) == ControlFlow::Break(()) {
                 return;
             }
         }
@@ -107,7 +91,7 @@ impl Worker {
 
     /// How long nothing will happen without an event.
     fn timeout(&mut self) -> Option<Duration> {
-        let accept_at = match (self.accepting.is_empty(), self.shortage.until()) {
+        let accept_at = match (self.accepting.is_empty(), self.pause.until()) {
             (true, _) => None,
             (false, None) => return Some(Duration::ZERO),
             (false, Some(at)) => Some(at),
@@ -120,54 +104,52 @@ impl Worker {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    fn turn(&mut self, context: &Context<'_>, events: &Events) -> Flow {
+    fn act(&mut self, turn: &Turn<'_>, events: &Events) -> ControlFlow<()> {
         for event in events {
             match Subject::of(event.token()) {
-                Some(Subject::Client(key)) => self.tcp.event(context, key, Side::Client, event),
-                Some(Subject::Endpoint(key)) => self.tcp.event(context, key, Side::Endpoint, event),
-                Some(Subject::Listener(key)) => self.queue(key),
-                Some(Subject::UdpListener(key)) => self.udp.listener_event(context, key),
-                Some(Subject::Flow(key)) => self.udp.flow_event(context, key),
-                Some(Subject::Mailbox) if self.read_mail(context) == Flow::Stop => {
-                    return Flow::Stop;
+                Some(Subject::Client(key)) => self.tcp.event(turn, key, Side::Client, event),
+                Some(Subject::Endpoint(key)) => self.tcp.event(turn, key, Side::Endpoint, event),
+                Some(Subject::TcpListener(key)) => self.queue(key),
+                Some(Subject::UdpListener(key)) => self.udp.listener_event(turn, key),
+                Some(Subject::Flow(key)) => self.udp.flow_event(turn, key),
+                Some(Subject::Mailbox) if self.read_mail(turn) == ControlFlow::Break(()) => {
+                    return ControlFlow::Break(());
                 }
                 Some(Subject::Mailbox) => {}
                 None => {}
             }
         }
-        self.tcp.run_ready(context);
-        self.udp.run_ready(context);
-        self.accept(context);
-        self.tcp.expire(context);
-        self.udp.expire(context);
+        self.tcp.run_ready(turn);
+        self.udp.run_ready(turn);
+        self.accept(turn);
+        self.tcp.expire(turn);
+        self.udp.expire(turn);
         self.tcp.flush_counters();
-        self.udp.flush(context);
-        self.check_files(context);
-        Flow::Continue
+        self.udp.flush(turn);
+        self.check_files(turn);
+        ControlFlow::Continue(())
     }
 
-    fn read_mail(&mut self, context: &Context<'_>) -> Flow {
-        for message in context.shared.receive(context.worker) {
-            match message {
-                Message::Changes(changes) => {
-                    changes
-                        .iter()
-                        .for_each(|change| self.change(context, change));
+    fn read_mail(&mut self, turn: &Turn<'_>) -> ControlFlow<()> {
+        for mail in turn.shared.receive(turn.worker) {
+            match mail {
+                Mail::Changes(changes) => {
+                    changes.iter().for_each(|change| self.change(turn, change));
                 }
-                Message::Accepted(accepted) => self.tcp.begin(context, accepted),
-                Message::StopAccepting => {
-                    self.listeners.close_all(context.registry);
-                    self.udp.close_all(context);
+                Mail::Accepted(accepted) => self.tcp.begin(turn, accepted),
+                Mail::StopAccepting => {
+                    self.listeners.close_all(turn.registry);
+                    self.udp.close_all(turn);
                 }
-                Message::Shutdown => return Flow::Stop,
+                Mail::Shutdown => return ControlFlow::Break(()),
             }
         }
-        Flow::Continue
+        ControlFlow::Continue(())
     }
 
-    fn change(&mut self, context: &Context<'_>, change: &Change) {
+    fn change(&mut self, turn: &Turn<'_>, change: &ListenerChange) {
         match change {
-            Change::Open {
+            ListenerChange::Open {
                 id,
                 protocol,
                 addr,
@@ -176,29 +158,27 @@ impl Worker {
             } => {
                 let (socket, frontend) = (Arc::clone(socket), Arc::clone(frontend));
                 let opened = match protocol {
-                    Protocol::Tcp => self.listeners.open(context.registry, *id, socket, frontend),
-                    Protocol::Udp => self.udp.open(context, *id, *addr, socket, frontend),
+                    Protocol::Tcp => self.listeners.open(turn.registry, *id, socket, frontend),
+                    Protocol::Udp => self.udp.open(turn, *id, *addr, socket, frontend),
                     Protocol::Sctp => Err(io::Error::other("SCTP is not served")),
                 };
                 if let Err(error) = opened {
                     log::error!("cannot serve {protocol} {addr}: {error}");
                 }
             }
-            Change::Replace { id, frontend } => {
+            ListenerChange::Replace { id, frontend } => {
                 self.listeners.replace(*id, frontend);
-                self.udp.replace(context, *id, frontend);
+                self.udp.replace(turn, *id, frontend);
             }
-            Change::Close { id } => {
-                self.listeners.close(context.registry, *id);
-                self.udp.close(context, *id);
+            ListenerChange::Close { id } => {
+                self.listeners.close(turn.registry, *id);
+                self.udp.close(turn, *id);
             }
-            // Shared::note has taken it.
-            Change::HostAddresses(_) => {}
         }
     }
 
     /// Accepts from this listener at the end of the turn.
-    fn queue(&mut self, key: Key) {
+    fn queue(&mut self, key: SlabKey) {
         if let Some(listener) = self.listeners.get_mut(key) {
             if !listener.queued {
                 listener.queued = true;
@@ -207,16 +187,16 @@ impl Worker {
         }
     }
 
-    fn accept(&mut self, context: &Context<'_>) {
-        if self.shortage.is_on(context.now) {
+    fn accept(&mut self, turn: &Turn<'_>) {
+        if self.pause.is_on(turn.now) {
             return;
         }
-        self.shortage.end_pause(context.now);
+        self.pause.end(turn.now);
         for _ in 0..self.accepting.len() {
             let Some(key) = self.accepting.pop_front() else {
                 return;
             };
-            if self.accept_batch(context, key) {
+            if self.accept_batch(turn, key) {
                 self.accepting.push_back(key);
             } else if let Some(listener) = self.listeners.get_mut(key) {
                 listener.queued = false;
@@ -225,7 +205,7 @@ impl Worker {
     }
 
     /// True if more clients may be waiting.
-    fn accept_batch(&mut self, context: &Context<'_>, key: Key) -> bool {
+    fn accept_batch(&mut self, turn: &Turn<'_>, key: SlabKey) -> bool {
         for _ in 0..ACCEPT_BATCH {
             let Some(listener) = self.listeners.get_mut(key) else {
                 return false;
@@ -233,17 +213,17 @@ impl Worker {
             match listener.accept() {
                 Next::Client(socket, client) => {
                     let frontend = Arc::clone(&listener.frontend);
-                    self.shortage.relax();
-                    context.shared.files_suffice(context.now);
-                    self.admit(context, socket, client, frontend);
-                    if self.check_files(context) {
+                    self.pause.relax();
+                    turn.shared.shortage.suffice(turn.now);
+                    self.admit(turn, socket, client, frontend);
+                    if self.check_files(turn) {
                         return true;
                     }
                 }
                 Next::Nobody => return false,
                 Next::Gone => {}
-                Next::Failed(error) if Shortage::is(error) => {
-                    self.run_short(context, &error.into());
+                Next::Failed(error) if is_shortage(&error) => {
+                    self.run_short(turn, &error);
                     return true;
                 }
                 Next::Failed(error) => {
@@ -259,7 +239,7 @@ impl Worker {
     /// Begins a client's session here or, if this worker has more than its share, at the least busy one.
     fn admit(
         &mut self,
-        context: &Context<'_>,
+        turn: &Turn<'_>,
         socket: OwnedFd,
         client: SocketAddr,
         frontend: Arc<Frontend>,
@@ -269,29 +249,29 @@ impl Worker {
             socket,
             client,
             frontend,
-            at: context.now,
+            at: turn.now,
         };
-        let (other, fewer) = context.shared.least_loaded(context.worker);
+        let (other, fewer) = turn.shared.loads.least_loaded(turn.worker);
         if fewer >= IMBALANCE {
-            context.shared.session_began(other);
-            context.shared.send(other, Message::Accepted(accepted));
+            turn.shared.loads.session_began(other);
+            turn.shared.send(other, Mail::Accepted(accepted));
         } else {
-            context.shared.session_began(context.worker);
-            self.tcp.begin(context, accepted);
+            turn.shared.loads.session_began(turn.worker);
+            self.tcp.begin(turn, accepted);
         }
     }
 
     /// True if a client that was accepted waits for a file: others wait outside.
-    fn check_files(&mut self, context: &Context<'_>) -> bool {
+    fn check_files(&mut self, turn: &Turn<'_>) -> bool {
         let error = self.tcp.take_out_of_files();
         if let Some(error) = &error {
-            self.run_short(context, error);
+            self.run_short(turn, error);
         }
         error.is_some()
     }
 
-    fn run_short(&mut self, context: &Context<'_>, error: &io::Error) {
-        self.shortage.begin(context.now);
-        context.shared.files_ran_out(context.now, error);
+    fn run_short(&mut self, turn: &Turn<'_>, error: &io::Error) {
+        self.pause.begin(turn.now);
+        turn.shared.shortage.ran_out(turn.now, error);
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use portico::proxier::{Change, Config};
+use portico::proxier::ProxierConfig;
 use portico::types::Protocol;
 
 use super::{LONG, Rig, loopback};
@@ -75,7 +75,6 @@ fn echo_and_counters() {
     assert_eq!(counters.connected.get(), 1);
     assert_eq!(counters.failed.get(), 0);
     assert_eq!(rig.proxier.active_connections(), 0);
-    rig.proxier.shutdown();
 }
 
 #[test]
@@ -146,9 +145,9 @@ fn an_endpoint_that_speaks_first_is_heard_at_once() {
 #[test]
 fn a_half_closed_connection_ends_when_silent_for_too_long() {
     let backend = Backend::start(Manner::HalfClose(b""));
-    let rig = Rig::with(Config {
+    let rig = Rig::with(ProxierConfig {
         half_close_timeout: Duration::from_millis(300),
-        ..Config::default()
+        ..ProxierConfig::default()
     });
     let served = rig.tcp(&[backend.addr]);
     let mut stream = connect(served.addr);
@@ -252,9 +251,9 @@ fn a_silent_endpoint_is_passed_over_after_its_step_of_the_ladder() {
 #[test]
 fn a_client_is_reset_when_the_ladder_ends() {
     let blackhole = Blackhole::new();
-    let rig = Rig::with(Config {
+    let rig = Rig::with(ProxierConfig {
         connect_ladder: [50, 100, 150].map(Duration::from_millis).into(),
-        ..Config::default()
+        ..ProxierConfig::default()
     });
     let served = rig.tcp(&[blackhole.addr]);
     let start = Instant::now();
@@ -278,9 +277,9 @@ fn what_a_client_sends_early_waits_for_the_endpoint_that_answers() {
 #[test]
 fn a_client_that_leaves_while_an_endpoint_is_looked_for_ends_the_search() {
     let blackhole = Blackhole::new();
-    let rig = Rig::with(Config {
+    let rig = Rig::with(ProxierConfig {
         connect_ladder: [LONG; 4].into(),
-        ..Config::default()
+        ..ProxierConfig::default()
     });
     let served = rig.tcp(&[blackhole.addr]);
     let stream = connect(served.addr);
@@ -314,8 +313,8 @@ fn an_endpoint_at_a_node_port_of_ours_is_refused() {
         &[backend.addr],
         None,
     );
-    rig.proxier
-        .apply(vec![Change::HostAddresses([loopback(77)].into())]);
+    let addresses = [loopback(77)];
+    rig.proxier.set_host_addresses(addresses.into());
     let host = SocketAddr::new(loopback(77), node_port.addr.port());
     let virtual_ip = rig.tcp(&[host]);
     assert_is_reset(virtual_ip.addr);
@@ -400,13 +399,13 @@ fn drain_ends_with_the_last_connection() {
 }
 
 #[test]
-fn shutdown_ends_connections() {
+fn dropping_it_ends_connections() {
     let backend = Backend::start(Manner::Echo);
     let rig = Rig::new();
     let served = rig.tcp(&[backend.addr]);
     let mut stream = connect(served.addr);
     round_trip(&mut stream, b"before");
-    rig.proxier.shutdown();
+    drop(rig);
     assert!(matches!(stream.read(&mut [0; 16]), Ok(0) | Err(_)));
 }
 

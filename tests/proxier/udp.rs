@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use portico::proxier::Config;
+use portico::proxier::ProxierConfig;
 use portico::types::Protocol;
 
 use super::{LONG, Rig, loopback};
@@ -140,9 +140,9 @@ fn a_refusing_endpoint_loses_its_flows() {
 #[test]
 fn silent_flows_end() {
     let backend = UdpBackend::start(UdpManner::Silent);
-    let rig = Rig::with(Config {
+    let rig = Rig::with(ProxierConfig {
         udp_timeout: Duration::from_millis(100),
-        ..Config::default()
+        ..ProxierConfig::default()
     });
     let served = rig.udp(&[backend.addr]);
     let socket = client(served.addr);
@@ -162,10 +162,10 @@ fn silent_flows_end() {
 #[test]
 fn the_oldest_flow_makes_room() {
     let backend = UdpBackend::start(UdpManner::SayPort);
-    let rig = Rig::with(Config {
+    let rig = Rig::with(ProxierConfig {
         // For two workers.
         max_udp_flows: Some(20),
-        ..Config::default()
+        ..ProxierConfig::default()
     });
     let served = rig.udp(&[backend.addr]);
     let sockets: Vec<_> = (0..30).map(|_| client(served.addr)).collect();

@@ -43,21 +43,21 @@ pub(crate) enum Input {
     Accepted,
     /// Epoll spoke.
     Ready(Side, Readiness),
-    /// It is this session's turn again, after [`Action::Yield`].
+    /// It is this session's turn again, after [`Output::Yield`].
     Resumed,
     /// The deadline has passed.
     TimedOut,
-    /// Came of [`Action::Connect`] or [`Action::Diagnose`]: the attempt is under way.
+    /// Came of [`Output::Connect`] or [`Output::Diagnose`]: the attempt is under way.
     Attempting,
-    /// Came of [`Action::Connect`], [`Action::Diagnose`] or [`Action::Abandon`]: the attempt is over.
+    /// Came of [`Output::Connect`], [`Output::Diagnose`] or [`Output::Abandon`]: the attempt is over.
     AttemptFailed,
-    /// Came of [`Action::Connect`]: no endpoint is worth an attempt.
+    /// Came of [`Output::Connect`]: no endpoint is worth an attempt.
     NoEndpoint,
-    /// Came of [`Action::Connect`]: an attempt cannot be made now, for want of files.
+    /// Came of [`Output::Connect`]: an attempt cannot be made now, for want of files.
     Postponed,
-    /// Came of [`Action::Settle`] or [`Action::ShutDown`].
+    /// Came of [`Output::Settle`] or [`Output::ShutDown`].
     Done,
-    /// Came of [`Action::Relay`]: what was read, and whether some of it is still held because the other side took less.
+    /// Came of [`Output::Relay`]: what was read, and whether some of it is still held because the other side took less.
     Relayed {
         /// The side read from.
         from: Side,
@@ -66,7 +66,7 @@ pub(crate) enum Input {
         /// Not all of it could be written.
         held: bool,
     },
-    /// Came of [`Action::Flush`]: whether some is still held.
+    /// Came of [`Output::Flush`]: whether some is still held.
     Flushed {
         /// The side that the bytes came from.
         from: Side,
@@ -94,7 +94,7 @@ pub(crate) enum Got {
 
 /// What the caller shall do; it reports the outcome as the next [`Input`], but for `Wait`, `Yield` and `End`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum Output {
     /// Nothing until the next event or deadline.
     Wait,
     /// Nothing until the others had their turn: this session has done its share and has more to do.
@@ -153,7 +153,7 @@ pub(crate) enum Reason {
 
 /// How patient a session is.
 #[derive(Clone, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Patience {
     /// How long each attempt to connect may take.
     pub(crate) ladder: Box<[Duration]>,
     /// How long a half-closed session may be silent.

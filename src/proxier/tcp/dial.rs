@@ -10,9 +10,10 @@ use mio::net::TcpStream;
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::proxier::shortage::Shortage;
-use crate::proxier::tokens::{Key, Subject};
-use crate::proxier::worker::Context;
+use crate::proxier::shortage::is_shortage;
+use crate::proxier::slab::SlabKey;
+use crate::proxier::subject::Subject;
+use crate::proxier::turn::Turn;
 use crate::routing::{Cause, Frontend, Pick};
 use crate::types::Protocol;
 
@@ -58,9 +59,9 @@ impl Dialling {
     }
 
     /// Chooses an endpoint and begins to connect to it.
-    pub(crate) fn dial(&mut self, context: &Context<'_>, key: Key) -> Dialled {
+    pub(crate) fn dial(&mut self, turn: &Turn<'_>, key: SlabKey) -> Dialled {
         let client = self.client.ip();
-        let Some(pick) = self.frontend.pick(client, &self.tried, context.now) else {
+        let Some(pick) = self.frontend.pick(client, &self.tried, turn.now) else {
             return Dialled::NoEndpoint;
         };
         let endpoint = pick.endpoint();
@@ -70,21 +71,21 @@ impl Dialling {
         }
         self.pick = Some(pick);
         let route = &self.frontend.route;
-        if context.shared.is_own(endpoint, Protocol::Tcp) {
+        if turn.shared.is_own(endpoint, Protocol::Tcp) {
             log::debug!("{}: endpoint {endpoint} is a listener of ours", route.name);
-            self.failed(Cause::Loop, context.now);
+            self.failed(Cause::Loop, turn.now);
             return Dialled::Failed;
         }
-        match connect(context, key, endpoint) {
+        match connect(turn, key, endpoint) {
             Ok(stream) => {
                 if !self.tried.is_empty() {
                     route.counters.retries.add(1);
                 }
                 Dialled::Attempting(stream)
             }
-            Err(error) if Shortage::is_behind(&error) => Dialled::OutOfFiles(error),
+            Err(error) if is_shortage(&error) => Dialled::OutOfFiles(error),
             Err(error) => {
-                self.failed(cause_of(&error), context.now);
+                self.failed(cause_of(&error), turn.now);
                 Dialled::Failed
             }
         }
@@ -121,7 +122,7 @@ pub(crate) fn cause_of(error: &io::Error) -> Cause {
 }
 
 /// In this thread's network namespace.
-fn connect(context: &Context<'_>, key: Key, endpoint: SocketAddr) -> io::Result<TcpStream> {
+fn connect(turn: &Turn<'_>, key: SlabKey, endpoint: SocketAddr) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(endpoint), kind, None)?;
     socket.set_tcp_nodelay(true)?;
@@ -135,7 +136,7 @@ fn connect(context: &Context<'_>, key: Key, endpoint: SocketAddr) -> io::Result<
     }
     let mut stream = TcpStream::from_std(socket.into());
     let token = Subject::Endpoint(key).token();
-    context.registry.register(&mut stream, token, INTERESTS)?;
+    turn.registry.register(&mut stream, token, INTERESTS)?;
     Ok(stream)
 }
 

@@ -5,11 +5,13 @@
 
 mod contract;
 mod dial;
+mod listeners;
 mod relay;
 mod session;
 mod shell;
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use contract::{Limits, Side};
+pub(crate) use contract::{Patience, Side};
+pub(crate) use listeners::{Next, TcpListeners};
 pub(crate) use shell::Tcp;

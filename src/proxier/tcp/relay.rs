@@ -46,7 +46,7 @@ pub(crate) struct Moved {
 
 /// Which socket failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Broken {
+pub(crate) enum BrokenEnd {
     /// The one to read from.
     Source,
     /// The one to write to.
@@ -61,7 +61,7 @@ pub(crate) fn copy(
     last: bool,
     buffers: &mut Buffers,
     held: &mut Held,
-) -> Result<Moved, Broken> {
+) -> Result<Moved, BrokenEnd> {
     let room = buffers.scratch.capacity();
     let received = retry(|| {
         buffers.scratch.clear();
@@ -75,7 +75,7 @@ pub(crate) fn copy(
         Ok((0, _)) => return Ok(Moved::none(Got::End)),
         Ok((read, _)) => read,
         Err(Errno::WOULDBLOCK) => return Ok(Moved::none(Got::Nothing)),
-        Err(_) => return Err(Broken::Source),
+        Err(_) => return Err(BrokenEnd::Source),
     };
     let flags = if last && read < room {
         SendFlags::MORE
@@ -103,7 +103,7 @@ pub(crate) fn pipe(
     sink: &TcpStream,
     buffers: &mut Buffers,
     held: &mut Held,
-) -> Option<Result<Moved, Broken>> {
+) -> Option<Result<Moved, BrokenEnd>> {
     let pipe = buffers.take_pipe().ok()?;
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
     // The pipe is empty, so "would block" can only mean the source.
@@ -117,7 +117,7 @@ pub(crate) fn pipe(
                 Err(Errno::WOULDBLOCK) => Some(Ok(Moved::none(Got::Nothing))),
                 // No such call for this kind of socket, or no memory.
                 Err(Errno::INVAL | Errno::NOSYS | Errno::NOMEM) => None,
-                Err(_) => Some(Err(Broken::Source)),
+                Err(_) => Some(Err(BrokenEnd::Source)),
             };
         }
     };
@@ -134,7 +134,7 @@ pub(crate) fn flush(
     sink: &TcpStream,
     buffers: &mut Buffers,
     held: &mut Held,
-) -> Result<bool, Broken> {
+) -> Result<bool, BrokenEnd> {
     match std::mem::take(held) {
         Held::Nothing => Ok(false),
         Held::Bytes { buffer, at } => {
@@ -152,13 +152,13 @@ pub(crate) fn flush(
             while len > 0 {
                 let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
                 match retry(|| splice(&pipe.reader, None, sink, None, len, flags)) {
-                    Ok(0) => return Err(Broken::Sink),
+                    Ok(0) => return Err(BrokenEnd::Sink),
                     Ok(written) => len = len.saturating_sub(written),
                     Err(Errno::WOULDBLOCK) => {
                         *held = Held::Piped { pipe, len };
                         return Ok(true);
                     }
-                    Err(_) => return Err(Broken::Sink),
+                    Err(_) => return Err(BrokenEnd::Sink),
                 }
             }
             buffers.give_pipe(pipe);
@@ -168,11 +168,11 @@ pub(crate) fn flush(
 }
 
 /// Writes as much as there is room for.
-fn write(sink: &TcpStream, bytes: &[u8], flags: SendFlags) -> Result<usize, Broken> {
+fn write(sink: &TcpStream, bytes: &[u8], flags: SendFlags) -> Result<usize, BrokenEnd> {
     match retry(|| send(sink, bytes, flags | SendFlags::NOSIGNAL)) {
         Ok(written) => Ok(written),
         Err(Errno::WOULDBLOCK) => Ok(0),
-        Err(_) => Err(Broken::Sink),
+        Err(_) => Err(BrokenEnd::Sink),
     }
 }
 

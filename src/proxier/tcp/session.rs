@@ -9,12 +9,12 @@
 //!
 //! A session has two ways, from the client and from the endpoint, each `Open` until its source has said all
 //! (`Ended`), and `Shut` once that was passed on. The caller reports what epoll said and what came of the
-//! last [`Action`]; the answer is the next action, until [`Action::Wait`]. Epoll is edge-triggered: a session remembers
+//! last [`Output`]; the answer is the next action, until [`Output::Wait`]. Epoll is edge-triggered: a session remembers
 //! what a socket is ready for until a system call says otherwise, and it never reads what it has no room for.
 
 use std::time::{Duration, Instant};
 
-use super::contract::{Action, End, Got, Input, Limits, Readiness, Reason, Side};
+use super::contract::{End, Got, Input, Output, Patience, Readiness, Reason, Side};
 
 /// When to try again what was postponed. The client waits for as long as there are no files, as it would in the backlog.
 const POSTPONED: Duration = Duration::from_millis(100);
@@ -29,7 +29,7 @@ const BULK: u8 = 4;
 /// One client connection.
 #[derive(Debug)]
 pub(crate) struct Session {
-    phase: Phase,
+    phase: SessionPhase,
     legs: [Leg; 2],
     /// Indexed by the side that the bytes come from.
     ways: [Way; 2],
@@ -43,7 +43,7 @@ pub(crate) struct Session {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum SessionPhase {
     /// On failure: the next attempt, until attempts or steps of the ladder (`timeouts`) run out; then Over.
     Connecting(Search),
     /// On failure of a side: what it has said is passed on, then Over.
@@ -114,7 +114,7 @@ impl Session {
             ..Leg::default()
         };
         Self {
-            phase: Phase::Connecting(Search::default()),
+            phase: SessionPhase::Connecting(Search::default()),
             legs: [client, Leg::default()],
             ways: [way; 2],
             first: Side::Client,
@@ -132,15 +132,15 @@ impl Session {
 
     /// An endpoint is being looked for.
     pub(crate) fn is_connecting(&self) -> bool {
-        matches!(self.phase, Phase::Connecting(_))
+        matches!(self.phase, SessionPhase::Connecting(_))
     }
 
     /// Takes in what happened; says what to do about it.
-    pub(crate) fn step(&mut self, limits: &Limits, now: Instant, input: Input) -> Action {
+    pub(crate) fn step(&mut self, patience: &Patience, now: Instant, input: Input) -> Output {
         let action = match self.phase {
-            Phase::Connecting(search) => self.connecting(limits, now, search, input),
-            Phase::Relaying => self.relaying(limits, now, input),
-            Phase::Over(end) => Action::End(end),
+            SessionPhase::Connecting(search) => self.connecting(patience, now, search, input),
+            SessionPhase::Relaying => self.relaying(patience, now, input),
+            SessionPhase::Over(end) => Output::End(end),
         };
         self.check_invariants();
         action
@@ -148,52 +148,52 @@ impl Session {
 
     fn connecting(
         &mut self,
-        limits: &Limits,
+        patience: &Patience,
         now: Instant,
         mut search: Search,
         input: Input,
-    ) -> Action {
+    ) -> Output {
         match input {
-            Input::Accepted => Action::Connect,
+            Input::Accepted => Output::Connect,
             Input::Attempting => {
-                let step = limits.ladder.get(usize::from(search.timeouts));
+                let step = patience.ladder.get(usize::from(search.timeouts));
                 let end = now + step.copied().unwrap_or_default();
                 self.deadline.get_or_insert(end);
-                Action::Wait
+                Output::Wait
             }
             Input::Postponed => {
                 search.postponed = true;
-                self.set_phase(Phase::Connecting(search));
+                self.set_phase(SessionPhase::Connecting(search));
                 self.deadline = Some(now + POSTPONED);
-                Action::Wait
+                Output::Wait
             }
             Input::Ready(Side::Client, ready) => {
                 self.note(Side::Client, ready);
                 if ready.failed {
                     return self.end(End::Reset(Reason::Peer(Side::Client)));
                 }
-                Action::Wait
+                Output::Wait
             }
-            Input::Ready(Side::Endpoint, ready) if ready.failed => Action::Diagnose,
+            Input::Ready(Side::Endpoint, ready) if ready.failed => Output::Diagnose,
             Input::Ready(Side::Endpoint, ready) if ready.writable => {
                 self.note(Side::Endpoint, ready);
-                self.set_phase(Phase::Relaying);
+                self.set_phase(SessionPhase::Relaying);
                 self.deadline = None;
                 let has_data = self.legs[Side::Client as usize].readable;
-                Action::Settle { has_data }
+                Output::Settle { has_data }
             }
             Input::TimedOut if search.postponed => {
                 search.postponed = false;
-                self.set_phase(Phase::Connecting(search));
+                self.set_phase(SessionPhase::Connecting(search));
                 self.deadline = None;
-                Action::Connect
+                Output::Connect
             }
             Input::TimedOut => {
                 search.timeouts = search.timeouts.saturating_add(1);
-                self.set_phase(Phase::Connecting(search));
-                Action::Abandon
+                self.set_phase(SessionPhase::Connecting(search));
+                Output::Abandon
             }
-            Input::AttemptFailed => self.attempt_failed(limits, search),
+            Input::AttemptFailed => self.attempt_failed(patience, search),
             Input::NoEndpoint => self.end(End::Reset(Reason::Unreachable)),
             Input::Ready(Side::Endpoint, _)
             | Input::Resumed
@@ -201,22 +201,22 @@ impl Session {
             | Input::Relayed { .. }
             | Input::Flushed { .. }
             | Input::ReadFailed(_)
-            | Input::WriteFailed(_) => Action::Wait,
+            | Input::WriteFailed(_) => Output::Wait,
         }
     }
 
-    fn attempt_failed(&mut self, limits: &Limits, mut search: Search) -> Action {
+    fn attempt_failed(&mut self, patience: &Patience, mut search: Search) -> Output {
         search.attempts = search.attempts.saturating_add(1);
-        let steps = limits.ladder.len();
+        let steps = patience.ladder.len();
         if search.attempts >= MAX_ATTEMPTS || usize::from(search.timeouts) >= steps {
             return self.end(End::Reset(Reason::Unreachable));
         }
-        self.set_phase(Phase::Connecting(search));
+        self.set_phase(SessionPhase::Connecting(search));
         self.deadline = None;
-        Action::Connect
+        Output::Connect
     }
 
-    fn relaying(&mut self, limits: &Limits, now: Instant, input: Input) -> Action {
+    fn relaying(&mut self, patience: &Patience, now: Instant, input: Input) -> Output {
         match input {
             Input::Ready(side, ready) => {
                 self.note(side, ready);
@@ -233,11 +233,11 @@ impl Session {
             }
             Input::TimedOut => {
                 let silent_since = self.moved_at.unwrap_or(now);
-                if now >= silent_since + limits.half_close {
+                if now >= silent_since + patience.half_close {
                     return self.end(End::Reset(Reason::Silent));
                 }
-                self.deadline = Some(silent_since + limits.half_close);
-                return Action::Wait;
+                self.deadline = Some(silent_since + patience.half_close);
+                return Output::Wait;
             }
             Input::Relayed { from, got, held } => self.relayed(now, from, got, held),
             Input::Flushed { from, held } => self.wrote(now, from, held),
@@ -255,16 +255,16 @@ impl Session {
         }
         // Its turn comes by itself.
         let action = if self.yielded {
-            Action::Wait
+            Output::Wait
         } else {
             self.next()
         };
-        self.watch_silence(limits, now);
+        self.watch_silence(patience, now);
         action
     }
 
     /// What to do next, given all that is known.
-    fn next(&mut self) -> Action {
+    fn next(&mut self) -> Output {
         for from in [self.first, self.first.other()] {
             let to = from.other();
             let way = self.ways[from as usize];
@@ -274,7 +274,7 @@ impl Session {
                     if !self.legs[to as usize].writable {
                         continue;
                     }
-                    Action::Flush { from }
+                    Output::Flush { from }
                 }
                 Course::Open => {
                     let leg = self.legs[from as usize];
@@ -283,13 +283,13 @@ impl Session {
                     }
                     let bulk = way.streak >= BULK;
                     let last = leg.ends_short();
-                    Action::Relay { from, bulk, last }
+                    Output::Relay { from, bulk, last }
                 }
                 Course::Ended => return self.shut(from),
             };
             if self.budget == 0 {
                 self.yielded = true;
-                return Action::Yield;
+                return Output::Yield;
             }
             self.budget -= 1;
             self.first = to;
@@ -297,22 +297,22 @@ impl Session {
         }
         match self.ways.map(|way| way.course) {
             [Course::Shut, Course::Shut] => self.end_of_both(),
-            _ => Action::Wait,
+            _ => Output::Wait,
         }
     }
 
     /// All that this side has said was passed on: pass on that it was all.
-    fn shut(&mut self, from: Side) -> Action {
+    fn shut(&mut self, from: Side) -> Output {
         self.set_course(from, Course::Shut);
         let to = from.other();
         if self.legs[from as usize].lost || self.ways[to as usize].course == Course::Shut {
             // Closing says it as well as shutting down.
             return self.end_of_both();
         }
-        Action::ShutDown(to)
+        Output::ShutDown(to)
     }
 
-    fn end_of_both(&mut self) -> Action {
+    fn end_of_both(&mut self) -> Output {
         let lost = |side: &Side| self.legs[*side as usize].lost;
         match [Side::Client, Side::Endpoint].into_iter().find(lost) {
             Some(side) => self.end(End::Reset(Reason::Peer(side))),
@@ -386,26 +386,26 @@ impl Session {
     }
 
     /// Half-closed sessions have a deadline, others have none.
-    fn watch_silence(&mut self, limits: &Limits, now: Instant) {
-        let over = matches!(self.phase, Phase::Over(_));
+    fn watch_silence(&mut self, patience: &Patience, now: Instant) {
+        let over = matches!(self.phase, SessionPhase::Over(_));
         let open = self.ways.iter().all(|way| way.course == Course::Open);
         if !over && !open && self.deadline.is_none() {
             self.moved_at = Some(now);
-            self.deadline = Some(now + limits.half_close);
+            self.deadline = Some(now + patience.half_close);
         }
     }
 
-    fn end(&mut self, end: End) -> Action {
-        self.set_phase(Phase::Over(end));
+    fn end(&mut self, end: End) -> Output {
+        self.set_phase(SessionPhase::Over(end));
         self.deadline = None;
-        Action::End(end)
+        Output::End(end)
     }
 
-    fn set_phase(&mut self, to: Phase) {
+    fn set_phase(&mut self, to: SessionPhase) {
         debug_assert!(
             matches!(
                 (self.phase, to),
-                (Phase::Connecting(_), _) | (Phase::Relaying, Phase::Over(_))
+                (SessionPhase::Connecting(_), _) | (SessionPhase::Relaying, SessionPhase::Over(_))
             ),
             "{:?} -> {to:?}",
             self.phase
@@ -435,11 +435,11 @@ impl Session {
             assert!(!(way.held && way.course == Course::Shut), "{self:?}");
             assert!(!(way.held && self.is_connecting()), "{self:?}");
         }
-        if self.phase == Phase::Relaying {
+        if self.phase == SessionPhase::Relaying {
             let open = self.ways.iter().all(|way| way.course == Course::Open);
             assert_eq!(self.deadline.is_none(), open, "{self:?}");
         }
-        let over = matches!(self.phase, Phase::Over(_));
+        let over = matches!(self.phase, SessionPhase::Over(_));
         assert!(!over || self.deadline.is_none(), "{self:?}");
     }
 }

@@ -9,16 +9,17 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
-use super::contract::{Action, End, Input, Limits, Readiness, Reason, Side};
+use super::contract::{End, Input, Output, Patience, Readiness, Reason, Side};
 use super::dial::{self, Dialled, Dialling, INTERESTS};
-use super::relay::{self, Broken, Held, Moved};
+use super::relay::{self, BrokenEnd, Held, Moved};
 use super::session::Session;
 use crate::proxier::buffers::Buffers;
-use crate::proxier::mailbox::Accepted;
+use crate::proxier::mail::Accepted;
+use crate::proxier::slab::{Slab, SlabKey};
+use crate::proxier::subject::Subject;
 use crate::proxier::tally::Tally;
 use crate::proxier::timers::Timers;
-use crate::proxier::tokens::{Key, Slab, Subject};
-use crate::proxier::worker::Context;
+use crate::proxier::turn::Turn;
 use crate::routing::{Cause, Pick};
 use crate::types::counters::ServiceCounters;
 
@@ -28,14 +29,14 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 /// All sessions of one worker.
 #[derive(Debug)]
 pub(crate) struct Tcp {
-    limits: Limits,
+    patience: Patience,
     keepalive: TcpKeepalive,
-    sessions: Slab<Connection>,
-    timers: Timers<Key>,
+    sessions: Slab<TcpSession>,
+    timers: Timers<SlabKey>,
     buffers: Buffers,
     tally: Tally,
     /// Sessions that have more to do than their share of one turn.
-    ready: VecDeque<Key>,
+    ready: VecDeque<SlabKey>,
     /// When to set keepalive on the sockets that lack it.
     keepalive_due: Option<Instant>,
     out_of_files: Option<std::io::Error>,
@@ -43,8 +44,8 @@ pub(crate) struct Tcp {
 
 /// A session with its sockets.
 #[derive(Debug)]
-struct Connection {
-    session: Session,
+struct TcpSession {
+    state: Session,
     client: TcpStream,
     endpoint: Option<TcpStream>,
     /// Indexed by the side that the bytes came from.
@@ -66,13 +67,13 @@ enum Destination {
 
 impl Tcp {
     /// No sessions yet.
-    pub(crate) fn new(limits: Limits, keepalive: Duration) -> Self {
+    pub(crate) fn new(patience: Patience, keepalive: Duration) -> Self {
         let keepalive = TcpKeepalive::new()
             .with_time(keepalive)
             .with_interval(Duration::from_secs(15))
             .with_retries(4);
         Self {
-            limits,
+            patience,
             keepalive,
             sessions: Slab::default(),
             timers: Timers::default(),
@@ -85,12 +86,12 @@ impl Tcp {
     }
 
     /// Begins a session; its worker's load was counted when the client was accepted.
-    pub(crate) fn begin(&mut self, context: &Context<'_>, accepted: Accepted) {
+    pub(crate) fn begin(&mut self, turn: &Turn<'_>, accepted: Accepted) {
         accepted.frontend.route.counters.active.inc();
         let client = TcpStream::from_std(accepted.socket.into());
         let dialling = Dialling::new(accepted.frontend, accepted.client, accepted.at);
-        let connection = Connection {
-            session: Session::new(),
+        let session = TcpSession {
+            state: Session::new(),
             client,
             endpoint: None,
             held: Default::default(),
@@ -98,23 +99,23 @@ impl Tcp {
             armed: None,
             keepalive_set: false,
         };
-        let key = match self.sessions.insert(connection) {
+        let key = match self.sessions.insert(session) {
             Ok(key) => key,
-            Err(connection) => return connection.close(context, UNREACHABLE),
+            Err(session) => return session.close(turn, UNREACHABLE),
         };
         let token = Subject::Client(key).token();
-        if let Some(connection) = self.sessions.get_mut(key) {
-            let client = &mut connection.client;
-            if let Err(error) = context.registry.register(client, token, INTERESTS) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            let client = &mut session.client;
+            if let Err(error) = turn.registry.register(client, token, INTERESTS) {
                 log::debug!("cannot watch a client's socket: {error}");
-                return self.finish(context, key, UNREACHABLE);
+                return self.finish(turn, key, UNREACHABLE);
             }
         }
-        self.drive(context, key, Input::Accepted);
+        self.drive(turn, key, Input::Accepted);
     }
 
     /// Epoll spoke of one of a session's sockets.
-    pub(crate) fn event(&mut self, context: &Context<'_>, key: Key, side: Side, event: &Event) {
+    pub(crate) fn event(&mut self, turn: &Turn<'_>, key: SlabKey, side: Side, event: &Event) {
         let ready = Readiness {
             readable: event.is_readable(),
             writable: event.is_writable(),
@@ -122,14 +123,14 @@ impl Tcp {
             failed: event.is_error(),
             urgent: event.is_priority(),
         };
-        self.drive(context, key, Input::Ready(side, ready));
+        self.drive(turn, key, Input::Ready(side, ready));
     }
 
     /// Gives each session that yielded its next turn.
-    pub(crate) fn run_ready(&mut self, context: &Context<'_>) {
+    pub(crate) fn run_ready(&mut self, turn: &Turn<'_>) {
         for _ in 0..self.ready.len() {
             if let Some(key) = self.ready.pop_front() {
-                self.drive(context, key, Input::Resumed);
+                self.drive(turn, key, Input::Resumed);
             }
         }
     }
@@ -147,23 +148,19 @@ impl Tcp {
     }
 
     /// Acts on every deadline that has passed.
-    pub(crate) fn expire(&mut self, context: &Context<'_>) {
+    pub(crate) fn expire(&mut self, turn: &Turn<'_>) {
         loop {
             let sessions = &self.sessions;
             let live = |key, at| is_armed(sessions, key, at);
-            let Some((key, _)) = self.timers.pop_expired(context.now, live) else {
+            let Some((key, _)) = self.timers.pop_expired(turn.now, live) else {
                 break;
             };
-            if let Some(connection) = self.sessions.get_mut(key) {
-                connection.armed = None;
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.armed = None;
             }
-            self.drive(context, key, Input::TimedOut);
+            self.drive(turn, key, Input::TimedOut);
         }
-        if self
-            .keepalive_due
-            .take_if(|due| *due <= context.now)
-            .is_some()
-        {
+        if self.keepalive_due.take_if(|due| *due <= turn.now).is_some() {
             self.set_keepalive();
         }
     }
@@ -179,41 +176,41 @@ impl Tcp {
     }
 
     /// Steps a session until it waits, and does what it says in between.
-    fn drive(&mut self, context: &Context<'_>, key: Key, mut input: Input) {
-        let Some(connection) = self.sessions.get_mut(key) else {
+    fn drive(&mut self, turn: &Turn<'_>, key: SlabKey, mut input: Input) {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         loop {
-            let action = connection.session.step(&self.limits, context.now, input);
-            input = match action {
-                Action::Wait => break,
-                Action::Yield => {
+            let output = session.state.step(&self.patience, turn.now, input);
+            input = match output {
+                Output::Wait => break,
+                Output::Yield => {
                     self.ready.push_back(key);
                     break;
                 }
-                Action::End(end) => return self.finish(context, key, end),
-                Action::Connect => {
+                Output::End(end) => return self.finish(turn, key, end),
+                Output::Connect => {
                     let out_of_files = &mut self.out_of_files;
-                    connection.connect(context, key, out_of_files)
+                    session.connect(turn, key, out_of_files)
                 }
-                Action::Diagnose => connection.diagnose(context.now),
-                Action::Abandon => connection.attempt_failed(Cause::TimedOut, context.now),
-                Action::Settle { has_data } => {
-                    connection.settle(context.now, has_data);
-                    let due = context.now + KEEPALIVE_AFTER;
+                Output::Diagnose => session.diagnose(turn.now),
+                Output::Abandon => session.attempt_failed(Cause::TimedOut, turn.now),
+                Output::Settle { has_data } => {
+                    session.settle(turn.now, has_data);
+                    let due = turn.now + KEEPALIVE_AFTER;
                     self.keepalive_due.get_or_insert(due);
                     Input::Done
                 }
-                Action::Relay { from, bulk, last } => {
-                    let kind = Kind { bulk, last };
-                    connection.relay(from, kind, &mut self.buffers, &mut self.tally)
+                Output::Relay { from, bulk, last } => {
+                    let hints = RelayHints { bulk, last };
+                    session.relay(from, hints, &mut self.buffers, &mut self.tally)
                 }
-                Action::Flush { from } => connection.flush(from, &mut self.buffers),
-                Action::ShutDown(side) => connection.shut_down(side),
+                Output::Flush { from } => session.flush(from, &mut self.buffers),
+                Output::ShutDown(side) => session.shut_down(side),
             };
         }
-        let deadline = connection.session.deadline();
-        let armed = std::mem::replace(&mut connection.armed, deadline);
+        let deadline = session.state.deadline();
+        let armed = std::mem::replace(&mut session.armed, deadline);
         if armed != deadline {
             if armed.is_some() {
                 let sessions = &self.sessions;
@@ -225,27 +222,27 @@ impl Tcp {
         }
     }
 
-    fn finish(&mut self, context: &Context<'_>, key: Key, end: End) {
-        let Some(connection) = self.sessions.remove(key) else {
+    fn finish(&mut self, turn: &Turn<'_>, key: SlabKey, end: End) {
+        let Some(session) = self.sessions.remove(key) else {
             return;
         };
-        if connection.armed.is_some() {
+        if session.armed.is_some() {
             let sessions = &self.sessions;
             self.timers.abandon(|key, at| is_armed(sessions, key, at));
         }
         // Once a connection is seen to have ended, its bytes are seen too.
         self.tally.flush();
-        connection.close(context, end);
+        session.close(turn, end);
     }
 
     fn set_keepalive(&mut self) {
-        for (_, connection) in self.sessions.iter_mut() {
-            let Some(endpoint) = &connection.endpoint else {
+        for (_, session) in self.sessions.iter_mut() {
+            let Some(endpoint) = &session.endpoint else {
                 continue;
             };
-            let found = matches!(connection.destination, Destination::Found(_));
-            if found && !connection.keepalive_set {
-                connection.keepalive_set = true;
+            let found = matches!(session.destination, Destination::Found(_));
+            if found && !session.keepalive_set {
+                session.keepalive_set = true;
                 // It fails on a connection that is gone already.
                 let _ = SockRef::from(endpoint).set_tcp_keepalive(&self.keepalive);
             }
@@ -253,15 +250,15 @@ impl Tcp {
     }
 }
 
-/// How to relay; see [`Action::Relay`].
-struct Kind {
+/// How to relay; see [`Output::Relay`].
+struct RelayHints {
     bulk: bool,
     last: bool,
 }
 
 const UNREACHABLE: End = End::Reset(Reason::Unreachable);
 
-fn is_armed(sessions: &Slab<Connection>, key: Key, at: Instant) -> bool {
+fn is_armed(sessions: &Slab<TcpSession>, key: SlabKey, at: Instant) -> bool {
     sessions.get(key).is_some_and(|c| c.armed == Some(at))
 }
 
@@ -275,17 +272,17 @@ impl Destination {
     }
 }
 
-impl Connection {
+impl TcpSession {
     fn connect(
         &mut self,
-        context: &Context<'_>,
-        key: Key,
+        turn: &Turn<'_>,
+        key: SlabKey,
         out_of_files: &mut Option<std::io::Error>,
     ) -> Input {
         let Destination::Sought(dialling) = &mut self.destination else {
             return Input::NoEndpoint;
         };
-        match dialling.dial(context, key) {
+        match dialling.dial(turn, key) {
             Dialled::Attempting(stream) => {
                 self.endpoint = Some(stream);
                 Input::Attempting
@@ -327,7 +324,13 @@ impl Connection {
         }
     }
 
-    fn relay(&mut self, from: Side, kind: Kind, buffers: &mut Buffers, tally: &mut Tally) -> Input {
+    fn relay(
+        &mut self,
+        from: Side,
+        hints: RelayHints,
+        buffers: &mut Buffers,
+        tally: &mut Tally,
+    ) -> Input {
         let Some(endpoint) = &self.endpoint else {
             return Input::ReadFailed(from);
         };
@@ -336,12 +339,12 @@ impl Connection {
             Side::Endpoint => (endpoint, &self.client),
         };
         let held = &mut self.held[from as usize];
-        let piped = if kind.bulk {
+        let piped = if hints.bulk {
             relay::pipe(source, sink, buffers, held)
         } else {
             None
         };
-        let moved = piped.unwrap_or_else(|| relay::copy(source, sink, kind.last, buffers, held));
+        let moved = piped.unwrap_or_else(|| relay::copy(source, sink, hints.last, buffers, held));
         match moved {
             Ok(Moved { got, read, held }) => {
                 let counters = self.destination.counters();
@@ -351,8 +354,8 @@ impl Connection {
                 }
                 Input::Relayed { from, got, held }
             }
-            Err(Broken::Source) => Input::ReadFailed(from),
-            Err(Broken::Sink) => Input::WriteFailed(from.other()),
+            Err(BrokenEnd::Source) => Input::ReadFailed(from),
+            Err(BrokenEnd::Sink) => Input::WriteFailed(from.other()),
         }
     }
 
@@ -383,7 +386,7 @@ impl Connection {
         }
     }
 
-    fn close(self, context: &Context<'_>, end: End) {
+    fn close(self, turn: &Turn<'_>, end: End) {
         if let End::Reset(reason) = end {
             relay::reset_on_close(&self.client);
             if let Some(endpoint) = &self.endpoint {
@@ -394,7 +397,7 @@ impl Connection {
             }
         }
         self.destination.counters().active.dec();
-        context.shared.session_ended(context.worker);
+        turn.shared.loads.session_ended(turn.worker);
     }
 }
 
@@ -404,7 +407,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        let size = std::mem::size_of::<Connection>();
+        let size = std::mem::size_of::<TcpSession>();
         assert!(size <= 256, "{size} bytes");
     }
 }

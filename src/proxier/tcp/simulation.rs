@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::contract::{Action, End, Got, Input, Limits, Readiness, Reason, Side};
+use super::contract::{End, Got, Input, Output, Patience, Readiness, Reason, Side};
 use super::session::Session;
 use crate::proxier::rng::{Rng, seeds};
 
@@ -121,14 +121,14 @@ impl Socket {
 
 /// What an attempt to connect will come to.
 #[derive(Clone, Copy, Debug)]
-enum Fate {
+enum Attempt {
     Connects,
     Fails,
     Silence,
 }
 
 struct World {
-    limits: Limits,
+    patience: Patience,
     now: Instant,
     session: Session,
     sockets: [Socket; 2],
@@ -136,7 +136,7 @@ struct World {
     queued: bool,
     attempts: usize,
     connected: bool,
-    fate: Option<Fate>,
+    fate: Option<Attempt>,
     end: Option<End>,
     last_moved: Instant,
 }
@@ -144,7 +144,7 @@ struct World {
 impl World {
     fn new(rng: &mut Rng) -> Self {
         let now = Instant::now();
-        let limits = Limits {
+        let patience = Patience {
             ladder: [250, 500, 1000, 2000].map(Duration::from_millis).into(),
             half_close: HALF_CLOSE,
         };
@@ -153,7 +153,7 @@ impl World {
             ..Socket::default()
         };
         Self {
-            limits,
+            patience,
             now,
             session: Session::new(),
             sockets: [socket(rng), socket(rng)],
@@ -169,31 +169,31 @@ impl World {
 
     fn drive(&mut self, rng: &mut Rng, mut input: Input) {
         for _ in 0..200 {
-            let action = self.session.step(&self.limits, self.now, input);
+            let action = self.session.step(&self.patience, self.now, input);
             input = match action {
-                Action::Wait => return,
-                Action::Yield => {
+                Output::Wait => return,
+                Output::Yield => {
                     assert!(!self.queued, "queued twice");
                     self.queued = true;
                     return;
                 }
-                Action::End(end) => {
+                Output::End(end) => {
                     self.end = Some(end);
                     return;
                 }
-                Action::Connect => self.connect(rng),
-                Action::Diagnose | Action::Abandon => {
+                Output::Connect => self.connect(rng),
+                Output::Diagnose | Output::Abandon => {
                     self.fate = None;
                     Input::AttemptFailed
                 }
-                Action::Settle { .. } => {
+                Output::Settle { .. } => {
                     self.connected = true;
                     self.last_moved = self.now;
                     Input::Done
                 }
-                Action::Relay { from, bulk, last } => self.relay(from, bulk, last),
-                Action::Flush { from } => self.flush(from),
-                Action::ShutDown(side) => self.shut_down(side),
+                Output::Relay { from, bulk, last } => self.relay(from, bulk, last),
+                Output::Flush { from } => self.flush(from),
+                Output::ShutDown(side) => self.shut_down(side),
             };
         }
         panic!("does not come to rest: {:?}", self.session);
@@ -209,9 +209,9 @@ impl World {
             }
             0 => return Input::NoEndpoint,
             1 => return Input::AttemptFailed,
-            2 => Fate::Silence,
-            3 => Fate::Fails,
-            _ => Fate::Connects,
+            2 => Attempt::Silence,
+            3 => Attempt::Fails,
+            _ => Attempt::Connects,
         };
         self.fate = Some(fate);
         Input::Attempting
@@ -277,16 +277,16 @@ impl World {
     fn event(&mut self, rng: &mut Rng, side: Side) {
         if self.session.is_connecting() && side == Side::Endpoint {
             let ready = match self.fate {
-                Some(Fate::Connects) => Readiness {
+                Some(Attempt::Connects) => Readiness {
                     writable: true,
                     ..self.sockets[1].readiness()
                 },
-                Some(Fate::Fails) => Readiness {
+                Some(Attempt::Fails) => Readiness {
                     failed: true,
                     writable: true,
                     ..Readiness::default()
                 },
-                Some(Fate::Silence) | None => return,
+                Some(Attempt::Silence) | None => return,
             };
             let socket = &mut self.sockets[1];
             (socket.edge, socket.was_urgent) = (false, ready.urgent);

@@ -42,7 +42,7 @@ impl Slots {
 /// What the headers of a system call have room for. Headers are kept apart by that, since the kernel notes in them how much it
 /// used, and that is all it may use the next time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum HeaderShape {
     /// From and to IPv4 addresses.
     V4,
     /// From and to IPv6 addresses.
@@ -53,7 +53,7 @@ pub(crate) enum Shape {
     V6Local,
 }
 
-impl Shape {
+impl HeaderShape {
     /// What a listener on this address needs: on the wildcard address, each datagram says which address it was sent to.
     pub(crate) fn of(listener: SocketAddr) -> Self {
         match (listener, listener.ip().is_unspecified()) {
@@ -79,11 +79,11 @@ impl Shape {
 struct Headers([Option<MultiHeaders<SockaddrStorage>>; 4]);
 
 impl Headers {
-    fn of(&mut self, shape: Shape) -> &mut MultiHeaders<SockaddrStorage> {
+    fn of(&mut self, shape: HeaderShape) -> &mut MultiHeaders<SockaddrStorage> {
         self.0[shape as usize].get_or_insert_with(|| shape.headers())
     }
 
-    fn forget(&mut self, shape: Shape) {
+    fn forget(&mut self, shape: HeaderShape) {
         self.0[shape as usize] = None;
     }
 }
@@ -120,7 +120,7 @@ impl Inbox {
     }
 
     /// Receives what a listener has, a batch at most; less than [`BATCH`] means that there is no more.
-    pub(crate) fn receive(&mut self, listener: RawFd, shape: Shape) -> Result<usize, Errno> {
+    pub(crate) fn receive(&mut self, listener: RawFd, shape: HeaderShape) -> Result<usize, Errno> {
         self.received.clear();
         let headers = self.headers.of(shape);
         let mut slots = self.slots.all();
@@ -129,7 +129,8 @@ impl Inbox {
         let mut short = false;
         for message in results {
             let local = local_address(&message);
-            short |= local.is_none() && matches!(shape, Shape::V4Local | Shape::V6Local);
+            short |=
+                local.is_none() && matches!(shape, HeaderShape::V4Local | HeaderShape::V6Local);
             let client = message.address.as_ref().and_then(socket_address);
             let len = message.bytes;
             let received = client.map(|client| Received { len, client, local });
@@ -221,7 +222,7 @@ impl Outbox {
 
     /// Sends all to their clients, from this local address if one is given, and is empty again. What the kernel has no room
     /// for is lost, as datagrams may be.
-    pub(crate) fn send(&mut self, listener: RawFd, shape: Shape, local: Option<IpAddr>) {
+    pub(crate) fn send(&mut self, listener: RawFd, shape: HeaderShape, local: Option<IpAddr>) {
         let count = std::mem::take(&mut self.count);
         let mut done = 0;
         while done < count {
@@ -238,7 +239,7 @@ impl Outbox {
     fn send_some(
         &mut self,
         listener: RawFd,
-        shape: Shape,
+        shape: HeaderShape,
         local: Option<IpAddr>,
         from: usize,
         to: usize,
@@ -251,7 +252,7 @@ impl Outbox {
         let clients = self.to.get(from..to).unwrap_or_default();
         let flags = MsgFlags::MSG_DONTWAIT;
         let sent = match (shape, local) {
-            (Shape::V4Local, Some(IpAddr::V4(ip))) => {
+            (HeaderShape::V4Local, Some(IpAddr::V4(ip))) => {
                 let info = in_pktinfo {
                     ipi_ifindex: 0,
                     ipi_spec_dst: in_addr {
@@ -263,7 +264,7 @@ impl Outbox {
                 let headers = self.headers.of(shape);
                 sendmmsg(listener, headers, slices, clients, control, flags)?.count()
             }
-            (Shape::V6Local, Some(IpAddr::V6(ip))) => {
+            (HeaderShape::V6Local, Some(IpAddr::V6(ip))) => {
                 let info = in6_pktinfo {
                     ipi6_addr: in6_addr {
                         s6_addr: ip.octets(),
@@ -274,12 +275,12 @@ impl Outbox {
                 let headers = self.headers.of(shape);
                 sendmmsg(listener, headers, slices, clients, control, flags)?.count()
             }
-            (Shape::V4 | Shape::V4Local, _) => {
-                let headers = self.headers.of(Shape::V4);
+            (HeaderShape::V4 | HeaderShape::V4Local, _) => {
+                let headers = self.headers.of(HeaderShape::V4);
                 sendmmsg(listener, headers, slices, clients, [], flags)?.count()
             }
-            (Shape::V6 | Shape::V6Local, _) => {
-                let headers = self.headers.of(Shape::V6);
+            (HeaderShape::V6 | HeaderShape::V6Local, _) => {
+                let headers = self.headers.of(HeaderShape::V6);
                 sendmmsg(listener, headers, slices, clients, [], flags)?.count()
             }
         };

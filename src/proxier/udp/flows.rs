@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::proxier::tokens::{Key, Slab};
+use crate::proxier::slab::{Slab, SlabKey};
 
 /// How long a flow must have gone both ways to be a stream; nf_conntrack's two seconds.
 pub(crate) const SETTLED: Duration = Duration::from_secs(2);
 
 /// How much is kept, how long.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct FlowLimits {
     /// Flows at most.
     pub(crate) max_flows: usize,
     /// Silence after which a flow ends that is no stream.
@@ -28,7 +28,7 @@ pub(crate) struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FlowKey {
     /// The listener that the client spoke to.
-    pub(crate) listener: Key,
+    pub(crate) listener: SlabKey,
     /// The client.
     pub(crate) client: SocketAddr,
     /// The address that the client spoke to, where the listener has several.
@@ -37,7 +37,7 @@ pub(crate) struct FlowKey {
 
 /// One client's conversation with one endpoint.
 #[derive(Debug)]
-pub(crate) struct Flow<S> {
+pub(crate) struct UdpFlow<S> {
     /// Whose it is.
     pub(crate) key: FlowKey,
     /// What the caller keeps with it.
@@ -46,8 +46,8 @@ pub(crate) struct Flow<S> {
     used: Instant,
     replied: bool,
     stage: Stage,
-    older: Option<Key>,
-    newer: Option<Key>,
+    older: Option<SlabKey>,
+    newer: Option<SlabKey>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,22 +58,22 @@ enum Stage {
 
 /// Flows of one stage, from the one used longest ago to the one used last.
 #[derive(Clone, Copy, Debug, Default)]
-struct List {
-    oldest: Option<Key>,
-    newest: Option<Key>,
+struct AgeList {
+    oldest: Option<SlabKey>,
+    newest: Option<SlabKey>,
 }
 
 /// The flows of one worker.
 #[derive(Debug)]
 pub(crate) struct Flows<S> {
-    limits: Limits,
-    flows: Slab<Flow<S>>,
-    by_key: HashMap<FlowKey, Key>,
+    limits: FlowLimits,
+    flows: Slab<UdpFlow<S>>,
+    by_key: HashMap<FlowKey, SlabKey>,
     /// Indexed by stage.
-    lists: [List; 2],
+    lists: [AgeList; 2],
 }
 
-impl<S> Flow<S> {
+impl<S> UdpFlow<S> {
     /// The endpoint has answered.
     pub(crate) fn has_replied(&self) -> bool {
         self.replied
@@ -82,33 +82,33 @@ impl<S> Flow<S> {
 
 impl<S> Flows<S> {
     /// None yet.
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: FlowLimits) -> Self {
         Self {
             limits,
             flows: Slab::default(),
             by_key: HashMap::new(),
-            lists: [List::default(); 2],
+            lists: [AgeList::default(); 2],
         }
     }
 
     /// The flow of this client.
-    pub(crate) fn find(&self, key: &FlowKey) -> Option<Key> {
+    pub(crate) fn find(&self, key: &FlowKey) -> Option<SlabKey> {
         self.by_key.get(key).copied()
     }
 
     /// The flow of this name, if it has not ended.
-    pub(crate) fn get(&self, key: Key) -> Option<&Flow<S>> {
+    pub(crate) fn get(&self, key: SlabKey) -> Option<&UdpFlow<S>> {
         self.flows.get(key)
     }
 
     /// The flow of this name, if it has not ended.
-    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Flow<S>> {
+    pub(crate) fn get_mut(&mut self, key: SlabKey) -> Option<&mut UdpFlow<S>> {
         self.flows.get_mut(key)
     }
 
     /// The flow that has to end before another can begin, if the table is full: of those that are no streams the one
     /// used longest ago, else of the streams.
-    pub(crate) fn in_the_way(&self) -> Option<Key> {
+    pub(crate) fn in_the_way(&self) -> Option<SlabKey> {
         if self.flows.len() < self.limits.max_flows.max(1) {
             return None;
         }
@@ -116,16 +116,16 @@ impl<S> Flows<S> {
     }
 
     /// The flow that is missed least.
-    pub(crate) fn oldest(&self) -> Option<Key> {
+    pub(crate) fn oldest(&self) -> Option<SlabKey> {
         self.lists.iter().find_map(|list| list.oldest)
     }
 
     /// Begins a flow. None if the table is full, or this client has one.
-    pub(crate) fn begin(&mut self, now: Instant, key: FlowKey, carried: S) -> Option<Key> {
+    pub(crate) fn begin(&mut self, now: Instant, key: FlowKey, carried: S) -> Option<SlabKey> {
         if self.in_the_way().is_some() || self.by_key.contains_key(&key) {
             return None;
         }
-        let flow = Flow {
+        let flow = UdpFlow {
             key,
             carried,
             began: now,
@@ -143,16 +143,16 @@ impl<S> Flows<S> {
     }
 
     /// A datagram of the client's passed.
-    pub(crate) fn used_by_client(&mut self, now: Instant, name: Key) {
+    pub(crate) fn used_by_client(&mut self, now: Instant, name: SlabKey) {
         self.used(now, name, false);
     }
 
     /// A datagram of the endpoint's passed.
-    pub(crate) fn used_by_endpoint(&mut self, now: Instant, name: Key) {
+    pub(crate) fn used_by_endpoint(&mut self, now: Instant, name: SlabKey) {
         self.used(now, name, true);
     }
 
-    fn used(&mut self, now: Instant, name: Key, reply: bool) {
+    fn used(&mut self, now: Instant, name: SlabKey, reply: bool) {
         let Some(flow) = self.flows.get(name) else {
             return;
         };
@@ -176,7 +176,7 @@ impl<S> Flows<S> {
     }
 
     /// Ends a flow.
-    pub(crate) fn end(&mut self, name: Key) -> Option<Flow<S>> {
+    pub(crate) fn end(&mut self, name: SlabKey) -> Option<UdpFlow<S>> {
         self.unlink(name);
         let flow = self.flows.remove(name)?;
         self.by_key.remove(&flow.key);
@@ -194,7 +194,7 @@ impl<S> Flows<S> {
     }
 
     /// A flow that has expired; it is still to be ended.
-    pub(crate) fn expired(&self, now: Instant) -> Option<Key> {
+    pub(crate) fn expired(&self, now: Instant) -> Option<SlabKey> {
         let mut oldest = self.lists.iter().filter_map(|list| list.oldest);
         oldest.find(|name| {
             let flow = self.flows.get(*name);
@@ -203,7 +203,11 @@ impl<S> Flows<S> {
     }
 
     /// The names of the flows of a listener that `keep` does not want.
-    pub(crate) fn unwanted(&mut self, listener: Key, keep: impl Fn(&Flow<S>) -> bool) -> Vec<Key> {
+    pub(crate) fn unwanted(
+        &mut self,
+        listener: SlabKey,
+        keep: impl Fn(&UdpFlow<S>) -> bool,
+    ) -> Vec<SlabKey> {
         let flows = self.flows.iter_mut();
         flows
             .filter(|(_, flow)| flow.key.listener == listener && !keep(flow))
@@ -211,7 +215,7 @@ impl<S> Flows<S> {
             .collect()
     }
 
-    fn expiry(&self, flow: &Flow<S>) -> Instant {
+    fn expiry(&self, flow: &UdpFlow<S>) -> Instant {
         let timeout = match flow.stage {
             Stage::New => self.limits.timeout,
             Stage::Stream => self.limits.stream_timeout,
@@ -220,7 +224,7 @@ impl<S> Flows<S> {
     }
 
     /// Puts a flow that is in no list at the end of the list of its stage.
-    fn append(&mut self, name: Key) {
+    fn append(&mut self, name: SlabKey) {
         let Some(stage) = self.flows.get(name).map(|flow| flow.stage) else {
             return;
         };
@@ -241,7 +245,7 @@ impl<S> Flows<S> {
     }
 
     /// Takes a flow out of its list.
-    fn unlink(&mut self, name: Key) {
+    fn unlink(&mut self, name: SlabKey) {
         let Some(flow) = self.flows.get(name) else {
             return;
         };
@@ -299,7 +303,7 @@ mod tests {
     use super::*;
     use crate::proxier::rng::{Rng, seeds};
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: FlowLimits = FlowLimits {
         max_flows: 12,
         timeout: Duration::from_secs(30),
         stream_timeout: Duration::from_secs(120),
@@ -308,7 +312,7 @@ mod tests {
     /// What a table should hold, kept the slow way.
     #[derive(Clone, Copy, Debug)]
     struct Shadow {
-        name: Key,
+        name: SlabKey,
         key: FlowKey,
         endpoint: SocketAddr,
         began: Instant,
@@ -335,7 +339,7 @@ mod tests {
         }
     }
 
-    fn key(listener: Key, rng: &mut Rng) -> FlowKey {
+    fn key(listener: SlabKey, rng: &mut Rng) -> FlowKey {
         FlowKey {
             listener,
             client: SocketAddr::from(([10, 0, 0, 1], rng.below(30) as u16)),

@@ -6,5 +6,5 @@ mod batch;
 mod flows;
 mod shell;
 
-pub(crate) use flows::Limits;
+pub(crate) use flows::FlowLimits;
 pub(crate) use shell::Udp;

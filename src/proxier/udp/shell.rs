@@ -15,13 +15,14 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use socket2::{Domain, Socket, Type};
 
-use super::batch::{BATCH, Inbox, Outbox, Received, Shape};
-use super::flows::{FlowKey, Flows, Limits};
-use crate::proxier::ListenerId;
-use crate::proxier::shortage::Shortage;
+use super::batch::{BATCH, HeaderShape, Inbox, Outbox, Received};
+use super::flows::{FlowKey, FlowLimits, Flows};
+use crate::proxier::change::ListenerId;
+use crate::proxier::shortage::is_shortage;
+use crate::proxier::slab::{Slab, SlabKey};
+use crate::proxier::subject::Subject;
 use crate::proxier::tally::Tally;
-use crate::proxier::tokens::{Key, Slab, Subject};
-use crate::proxier::worker::Context;
+use crate::proxier::turn::Turn;
 use crate::routing::{Cause, Frontend, Pick};
 use crate::types::Protocol;
 
@@ -32,8 +33,8 @@ const LITTLE_ROOM: usize = 8;
 
 /// All listeners and flows of one worker. A listener has one worker, so that a client has one flow.
 pub(crate) struct Udp {
-    listeners: Slab<Listener>,
-    by_id: HashMap<ListenerId, Key>,
+    listeners: Slab<UdpListener>,
+    by_id: HashMap<ListenerId, SlabKey>,
     flows: Flows<Carried>,
     /// Made with the first listener: many machines have no UDP Service.
     boxes: Option<Boxes>,
@@ -42,9 +43,9 @@ pub(crate) struct Udp {
     ready: VecDeque<Ready>,
 }
 
-struct Listener {
+struct UdpListener {
     socket: Arc<Socket>,
-    shape: Shape,
+    shape: HeaderShape,
     frontend: Arc<Frontend>,
     flows: usize,
 }
@@ -65,13 +66,13 @@ struct Carried {
 
 #[derive(Clone, Copy, Debug)]
 enum Ready {
-    Listener(Key),
-    Flow(Key),
+    Listener(SlabKey),
+    Flow(SlabKey),
 }
 
 impl Udp {
     /// No listeners yet.
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: FlowLimits) -> Self {
         Self {
             listeners: Slab::default(),
             by_id: HashMap::new(),
@@ -85,21 +86,21 @@ impl Udp {
     /// Begins to serve a listener, if it is this worker's.
     pub(crate) fn open(
         &mut self,
-        context: &Context<'_>,
+        turn: &Turn<'_>,
         id: ListenerId,
         addr: SocketAddr,
         socket: Arc<Socket>,
         frontend: Arc<Frontend>,
     ) -> io::Result<()> {
-        if id.0 % context.shared.workers() as u64 != context.worker as u64 {
+        if id.0 % turn.shared.workers() as u64 != turn.worker as u64 {
             return Ok(());
         }
-        self.close(context, id);
-        let shape = Shape::of(addr);
+        self.close(turn, id);
+        let shape = HeaderShape::of(addr);
         match shape {
-            Shape::V4 | Shape::V6 => {}
-            Shape::V4Local => setsockopt(&socket, Ipv4PacketInfo, &true)?,
-            Shape::V6Local => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
+            HeaderShape::V4 | HeaderShape::V6 => {}
+            HeaderShape::V4Local => setsockopt(&socket, Ipv4PacketInfo, &true)?,
+            HeaderShape::V6Local => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
         }
         if self.boxes.is_none() {
             self.boxes = Some(Boxes {
@@ -109,7 +110,7 @@ impl Udp {
             });
         }
         let fd = socket.as_raw_fd();
-        let listener = Listener {
+        let listener = UdpListener {
             socket,
             shape,
             frontend,
@@ -120,18 +121,13 @@ impl Udp {
         };
         self.by_id.insert(id, key);
         let token = Subject::UdpListener(key).token();
-        let registry = context.registry;
+        let registry = turn.registry;
         registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
     }
 
     /// Gives a listener another frontend; flows to endpoints that it does not offer end, and their clients' next
     /// datagrams go elsewhere.
-    pub(crate) fn replace(
-        &mut self,
-        context: &Context<'_>,
-        id: ListenerId,
-        frontend: &Arc<Frontend>,
-    ) {
+    pub(crate) fn replace(&mut self, turn: &Turn<'_>, id: ListenerId, frontend: &Arc<Frontend>) {
         let Some(key) = self.by_id.get(&id).copied() else {
             return;
         };
@@ -144,7 +140,7 @@ impl Udp {
                 let endpoints = frontend.endpoints(flow.key.client.ip());
                 endpoints.contains(&flow.carried.pick.endpoint())
             });
-            self.flush(context);
+            self.flush(turn);
             for flow in unwanted {
                 self.end(flow);
             }
@@ -152,27 +148,27 @@ impl Udp {
     }
 
     /// Forgets a listener and ends its flows.
-    pub(crate) fn close(&mut self, context: &Context<'_>, id: ListenerId) {
+    pub(crate) fn close(&mut self, turn: &Turn<'_>, id: ListenerId) {
         let Some(key) = self.by_id.remove(&id) else {
             return;
         };
-        self.flush(context);
+        self.flush(turn);
         let all = self.flows.unwanted(key, |_| false);
         for flow in all {
             self.end(flow);
         }
         if let Some(listener) = self.listeners.remove(key) {
             let fd = listener.socket.as_raw_fd();
-            if let Err(error) = context.registry.deregister(&mut SourceFd(&fd)) {
+            if let Err(error) = turn.registry.deregister(&mut SourceFd(&fd)) {
                 log::debug!("cannot stop watching a listener: {error}");
             }
         }
     }
 
     /// Forgets all listeners and flows.
-    pub(crate) fn close_all(&mut self, context: &Context<'_>) {
+    pub(crate) fn close_all(&mut self, turn: &Turn<'_>) {
         let ids: Vec<_> = self.by_id.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.close(context, id));
+        ids.into_iter().for_each(|id| self.close(turn, id));
     }
 
     /// When [`Udp::expire`] has something to do.
@@ -181,8 +177,8 @@ impl Udp {
     }
 
     /// Ends the flows that have been silent for too long.
-    pub(crate) fn expire(&mut self, context: &Context<'_>) {
-        while let Some(flow) = self.flows.expired(context.now) {
+    pub(crate) fn expire(&mut self, turn: &Turn<'_>) {
+        while let Some(flow) = self.flows.expired(turn.now) {
             self.end(flow);
         }
     }
@@ -193,18 +189,18 @@ impl Udp {
     }
 
     /// Gives each socket that had more than its share its next turn.
-    pub(crate) fn run_ready(&mut self, context: &Context<'_>) {
+    pub(crate) fn run_ready(&mut self, turn: &Turn<'_>) {
         for _ in 0..self.ready.len() {
             match self.ready.pop_front() {
-                Some(Ready::Listener(key)) => self.listener_event(context, key),
-                Some(Ready::Flow(key)) => self.flow_event(context, key),
+                Some(Ready::Listener(key)) => self.listener_event(turn, key),
+                Some(Ready::Flow(key)) => self.flow_event(turn, key),
                 None => return,
             }
         }
     }
 
     /// Sends what waits to be sent and brings counters up to date: the end of a turn.
-    pub(crate) fn flush(&mut self, _context: &Context<'_>) {
+    pub(crate) fn flush(&mut self, _turn: &Turn<'_>) {
         self.tally.flush();
         let Some(boxes) = &mut self.boxes else {
             return;
@@ -218,7 +214,7 @@ impl Udp {
     }
 
     /// Clients have sent something.
-    pub(crate) fn listener_event(&mut self, context: &Context<'_>, key: Key) {
+    pub(crate) fn listener_event(&mut self, turn: &Turn<'_>, key: SlabKey) {
         let mut errors = 0;
         for _ in 0..ROUNDS {
             let Some(listener) = self.listeners.get(key) else {
@@ -238,7 +234,7 @@ impl Udp {
                     continue;
                 }
             };
-            self.forward(context, key, received);
+            self.forward(turn, key, received);
             if received < BATCH {
                 return;
             }
@@ -250,11 +246,11 @@ impl Udp {
     }
 
     /// Sends what is in the inbox to the flows it belongs to, what is for one flow in one go.
-    fn forward(&mut self, context: &Context<'_>, listener: Key, received: usize) {
+    fn forward(&mut self, turn: &Turn<'_>, listener: SlabKey, received: usize) {
         let mut flows = [None; BATCH];
         for (position, flow) in flows.iter_mut().enumerate().take(received) {
             let datagram = self.boxes.as_ref().and_then(|b| b.inbox.get(position));
-            *flow = datagram.and_then(|datagram| self.flow(context, listener, datagram));
+            *flow = datagram.and_then(|datagram| self.flow(turn, listener, datagram));
         }
         for position in 0..received.min(BATCH) {
             let Some(flow) = flows[position] else {
@@ -269,12 +265,12 @@ impl Udp {
                     count += 1;
                 }
             }
-            self.send(context, listener, flow, &positions[..count]);
+            self.send(turn, listener, flow, &positions[..count]);
         }
     }
 
     /// Sends datagrams from the inbox to a flow; once more to another endpoint, if this one turns out to refuse.
-    fn send(&mut self, context: &Context<'_>, listener: Key, flow: Key, positions: &[usize]) {
+    fn send(&mut self, turn: &Turn<'_>, listener: SlabKey, flow: SlabKey, positions: &[usize]) {
         let Err(error) = self.try_send(flow, positions) else {
             return;
         };
@@ -282,11 +278,11 @@ impl Udp {
             // No room: lost, as datagrams may be. Too large for the way to the endpoint: not the flow's fault.
             Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::EMSGSIZE => {}
             Errno::ECONNREFUSED => {
-                self.refused(context, flow);
+                self.refused(turn, flow);
                 let first = positions.first();
                 let boxes = self.boxes.as_ref();
                 let datagram = first.and_then(|first| boxes?.inbox.get(*first));
-                let next = datagram.and_then(|datagram| self.flow(context, listener, datagram));
+                let next = datagram.and_then(|datagram| self.flow(turn, listener, datagram));
                 if let Some(next) = next {
                     // What fails twice is lost.
                     let _ = self.try_send(next, positions);
@@ -299,7 +295,7 @@ impl Udp {
         }
     }
 
-    fn try_send(&mut self, flow: Key, positions: &[usize]) -> Result<(), Errno> {
+    fn try_send(&mut self, flow: SlabKey, positions: &[usize]) -> Result<(), Errno> {
         let (Some(flow), Some(boxes)) = (self.flows.get(flow), &mut self.boxes) else {
             return Ok(());
         };
@@ -322,24 +318,24 @@ impl Udp {
     }
 
     /// The flow that a client's datagram belongs to, begun if need be. None: it has nowhere to go.
-    fn flow(&mut self, context: &Context<'_>, listener: Key, datagram: Received) -> Option<Key> {
+    fn flow(&mut self, turn: &Turn<'_>, listener: SlabKey, datagram: Received) -> Option<SlabKey> {
         let key = FlowKey {
             listener,
             client: datagram.client,
             local: datagram.local,
         };
         if let Some(flow) = self.flows.find(&key) {
-            self.flows.used_by_client(context.now, flow);
+            self.flows.used_by_client(turn.now, flow);
             return Some(flow);
         }
         let frontend = Arc::clone(&self.listeners.get(listener)?.frontend);
-        let pick = frontend.pick(key.client.ip(), &[], context.now)?;
+        let pick = frontend.pick(key.client.ip(), &[], turn.now)?;
         let endpoint = pick.endpoint();
-        let connected = if context.shared.is_own(endpoint, Protocol::Udp) {
+        let connected = if turn.shared.is_own(endpoint, Protocol::Udp) {
             Err(io::Error::other("it is a listener of ours"))
         } else {
             match connect(endpoint) {
-                Err(error) if Shortage::is_behind(&error) => {
+                Err(error) if is_shortage(&error) => {
                     // Another flow's file.
                     let oldest = self.flows.oldest()?;
                     self.end(oldest);
@@ -353,18 +349,18 @@ impl Udp {
             Err(error) => {
                 let name = &frontend.route.name;
                 log::debug!("{name}: endpoint {endpoint}: {error}");
-                pick.failed(Cause::Unreachable, context.now);
+                pick.failed(Cause::Unreachable, turn.now);
                 return None;
             }
         };
-        self.begin(context, key, Carried { socket, pick })
+        self.begin(turn, key, Carried { socket, pick })
     }
 
-    fn begin(&mut self, context: &Context<'_>, key: FlowKey, carried: Carried) -> Option<Key> {
+    fn begin(&mut self, turn: &Turn<'_>, key: FlowKey, carried: Carried) -> Option<SlabKey> {
         if let Some(oldest) = self.flows.in_the_way() {
             self.end(oldest);
         }
-        let flow = self.flows.begin(context.now, key, carried)?;
+        let flow = self.flows.begin(turn.now, key, carried)?;
         if let Some(listener) = self.listeners.get_mut(key.listener) {
             listener.flows += 1;
         }
@@ -374,7 +370,7 @@ impl Udp {
         counters.active.inc();
         let token = Subject::Flow(flow).token();
         let socket = &mut carried.socket;
-        let registered = context.registry.register(socket, token, Interest::READABLE);
+        let registered = turn.registry.register(socket, token, Interest::READABLE);
         if let Err(error) = registered {
             log::debug!("cannot watch a flow's socket: {error}");
             self.end(flow);
@@ -384,7 +380,7 @@ impl Udp {
     }
 
     /// An endpoint has answered, or its host has said that nobody is there.
-    pub(crate) fn flow_event(&mut self, context: &Context<'_>, name: Key) {
+    pub(crate) fn flow_event(&mut self, turn: &Turn<'_>, name: SlabKey) {
         for _ in 0..ROUNDS {
             let Some(flow) = self.flows.get(name) else {
                 return;
@@ -395,7 +391,7 @@ impl Udp {
             };
             let same = |other: FlowKey| (other.listener, other.local) == (key.listener, key.local);
             if boxes.outbox.room() < LITTLE_ROOM || !boxes.replying.is_none_or(same) {
-                self.flush(context);
+                self.flush(turn);
             }
             let (Some(flow), Some(boxes)) = (self.flows.get(name), &mut self.boxes) else {
                 return;
@@ -409,14 +405,14 @@ impl Udp {
                     if !flow.has_replied() {
                         pick.connected();
                     }
-                    self.flows.used_by_endpoint(context.now, name);
+                    self.flows.used_by_endpoint(turn.now, name);
                     if datagrams < room {
                         return;
                     }
                 }
                 Err(Errno::EAGAIN) => return,
                 Err(Errno::EINTR) => {}
-                Err(Errno::ECONNREFUSED) => return self.refused(context, name),
+                Err(Errno::ECONNREFUSED) => return self.refused(turn, name),
                 Err(error) => {
                     log::debug!("cannot receive from an endpoint: {error}");
                     self.end(name);
@@ -428,14 +424,14 @@ impl Udp {
     }
 
     /// Nobody is at this flow's endpoint: the client's next datagram goes elsewhere.
-    fn refused(&mut self, context: &Context<'_>, name: Key) {
+    fn refused(&mut self, turn: &Turn<'_>, name: SlabKey) {
         if let Some(pick) = self.end(name) {
-            pick.failed(Cause::Refused, context.now);
+            pick.failed(Cause::Refused, turn.now);
         }
     }
 
     /// Ends a flow; what is dropped of it says that its client is gone.
-    fn end(&mut self, name: Key) -> Option<Pick> {
+    fn end(&mut self, name: SlabKey) -> Option<Pick> {
         let flow = self.flows.end(name)?;
         let pick = flow.carried.pick;
         pick.counters().active.dec();

@@ -1,8 +1,8 @@
-//! The listeners of a worker, and the set of sockets that are our own.
+//! The TCP listeners of one worker.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -12,22 +12,22 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::Socket;
 
-use super::tokens::{Key, Slab, Subject};
-use super::{Change, ListenerId};
+use crate::proxier::change::ListenerId;
+use crate::proxier::slab::{Slab, SlabKey};
+use crate::proxier::subject::Subject;
 use crate::routing::Frontend;
-use crate::types::Protocol;
 
-/// The TCP listeners of one worker. Every worker has all of them, over the same sockets: whichever worker is awake
+/// Every worker has all of them, over the same sockets: whichever worker is awake
 /// accepts, and an idle one never waits for a busy one.
 #[derive(Debug, Default)]
-pub(crate) struct Listeners {
-    listeners: Slab<Listener>,
-    by_id: HashMap<ListenerId, Key>,
+pub(crate) struct TcpListeners {
+    listeners: Slab<TcpListener>,
+    by_id: HashMap<ListenerId, SlabKey>,
 }
 
 /// One of them.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub(crate) struct TcpListener {
     socket: Arc<Socket>,
     /// Where its connections go.
     pub(crate) frontend: Arc<Frontend>,
@@ -45,10 +45,10 @@ pub(crate) enum Next {
     /// This client is gone already, or cannot be had; there may be others.
     Gone,
     /// The listener itself is of no use, or files ran out.
-    Failed(Errno),
+    Failed(io::Error),
 }
 
-impl Listeners {
+impl TcpListeners {
     /// Begins to watch a listener.
     pub(crate) fn open(
         &mut self,
@@ -59,7 +59,7 @@ impl Listeners {
     ) -> io::Result<()> {
         self.close(registry, id);
         let fd = socket.as_raw_fd();
-        let listener = Listener {
+        let listener = TcpListener {
             socket,
             frontend,
             queued: false,
@@ -69,7 +69,7 @@ impl Listeners {
             .insert(listener)
             .map_err(|_| io::Error::other("too many listeners"))?;
         self.by_id.insert(id, key);
-        let token = Subject::Listener(key).token();
+        let token = Subject::TcpListener(key).token();
         registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
     }
 
@@ -100,12 +100,12 @@ impl Listeners {
     }
 
     /// The listener of this name.
-    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Listener> {
+    pub(crate) fn get_mut(&mut self, key: SlabKey) -> Option<&mut TcpListener> {
         self.listeners.get_mut(key)
     }
 }
 
-impl Listener {
+impl TcpListener {
     /// Accepts one client.
     pub(crate) fn accept(&self) -> Next {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -117,67 +117,13 @@ impl Listener {
             Ok((_, None)) => Next::Gone,
             Err(Errno::WOULDBLOCK) => Next::Nobody,
             Err(error @ (Errno::INVAL | Errno::BADF | Errno::NOTSOCK | Errno::OPNOTSUPP)) => {
-                Next::Failed(error)
+                Next::Failed(error.into())
             }
             Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                Next::Failed(error)
+                Next::Failed(error.into())
             }
             // accept(2): errors of the network that are already pending on the new socket; like a client that left.
             Err(_) => Next::Gone,
         }
-    }
-}
-
-/// Every socket that clients reach us on, to keep traffic from going in circles.
-#[derive(Debug, Default)]
-pub(crate) struct OwnSockets {
-    open: HashMap<ListenerId, (SocketAddr, Protocol)>,
-    /// Listeners on each address: two may share one for a moment, in different namespaces.
-    bound: HashMap<(SocketAddr, Protocol), u32>,
-    host: Arc<[IpAddr]>,
-}
-
-impl OwnSockets {
-    /// Follows a change.
-    pub(crate) fn note(&mut self, change: &Change) {
-        match change {
-            Change::Open {
-                id, protocol, addr, ..
-            } => {
-                self.close(*id);
-                self.open.insert(*id, (*addr, *protocol));
-                *self.bound.entry((*addr, *protocol)).or_default() += 1;
-            }
-            Change::Close { id } => self.close(*id),
-            Change::HostAddresses(addresses) => self.host = Arc::clone(addresses),
-            Change::Replace { .. } => {}
-        }
-    }
-
-    fn close(&mut self, id: ListenerId) {
-        let Some(key) = self.open.remove(&id) else {
-            return;
-        };
-        if let Some(count) = self.bound.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                self.bound.remove(&key);
-            }
-        }
-    }
-
-    /// What is sent to this endpoint would reach one of our listeners.
-    pub(crate) fn contains(&self, endpoint: SocketAddr, protocol: Protocol) -> bool {
-        if self.bound.contains_key(&(endpoint, protocol)) {
-            return true;
-        }
-        let ip = endpoint.ip();
-        let wildcard = match ip {
-            IpAddr::V4(_) => IpAddr::from([0; 4]),
-            IpAddr::V6(_) => IpAddr::from([0; 16]),
-        };
-        let wildcard = SocketAddr::new(wildcard, endpoint.port());
-        self.bound.contains_key(&(wildcard, protocol))
-            && (ip.is_loopback() || ip.is_unspecified() || self.host.contains(&ip))
     }
 }

@@ -1,0 +1,74 @@
+//! What workers share with each other and with whoever runs them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use mio::Waker;
+
+use super::change::ListenerChange;
+use super::loads::Loads;
+use super::mail::Mail;
+use super::mailbox::WorkerMailbox;
+use super::own::OwnSockets;
+use super::shortage::ShortageLog;
+use crate::types::Protocol;
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    mailboxes: Box<[WorkerMailbox]>,
+    own: RwLock<OwnSockets>,
+    /// Sessions of each worker.
+    pub(crate) loads: Loads,
+    /// What was said of files.
+    pub(crate) shortage: ShortageLog,
+}
+
+impl Shared {
+    /// One mailbox for each waker.
+    pub(crate) fn new(wakers: Vec<Waker>) -> Self {
+        Self {
+            loads: Loads::new(wakers.len()),
+            mailboxes: wakers.into_iter().map(WorkerMailbox::new).collect(),
+            own: RwLock::default(),
+            shortage: ShortageLog::default(),
+        }
+    }
+
+    /// How many workers there are.
+    pub(crate) fn workers(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// Tells a worker.
+    pub(crate) fn send(&self, worker: usize, mail: Mail) {
+        let sent = self.mailboxes.get(worker).map(|mailbox| mailbox.send(mail));
+        if let Some(Err(error)) = sent {
+            log::error!("cannot wake worker-{worker}: {error}");
+        }
+    }
+
+    /// Takes a worker's mail.
+    pub(crate) fn receive(&self, worker: usize) -> Vec<Mail> {
+        let mailbox = self.mailboxes.get(worker);
+        mailbox.map_or_else(Vec::new, WorkerMailbox::receive)
+    }
+
+    /// Keeps the set of our own sockets up to date.
+    pub(crate) fn note(&self, changes: &[ListenerChange]) {
+        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        changes.iter().for_each(|change| own.note(change));
+    }
+
+    /// See [`OwnSockets::set_host_addresses`].
+    pub(crate) fn set_host_addresses(&self, addresses: Arc<[IpAddr]>) {
+        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        own.set_host_addresses(addresses);
+    }
+
+    /// A connection from us to this endpoint would come back to us.
+    pub(crate) fn is_own(&self, endpoint: SocketAddr, protocol: Protocol) -> bool {
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        own.contains(endpoint, protocol)
+    }
+}
