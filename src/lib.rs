@@ -60,6 +60,7 @@
 //!   kernel's own. (`tests/routing.rs`, `tests/portal.rs`)
 //! - Explain and the data path read the same [`routing::Frontend`] values: what explain says is what a connection gets.
 //!   (`tests/routing.rs`, `tests/flows.rs`)
+//! - A client's way through proxies comes to an end, whatever Services point to each other. (`proxier::hops`, `tests/loops.rs`)
 //! - What portico adds to the kernel carries its mark: link `vethportico`, routes and rules of protocol 112. (`tests/portal.rs`)
 //! - No panic on anything that a client, an endpoint, a file or the apiserver sends; a panic is a bug and aborts the
 //!   process. (`panic = "abort"` in Cargo.toml; `tests/fuzz`, a target for each decoder, run by `scripts/fuzz`)

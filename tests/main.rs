@@ -12,6 +12,7 @@ mod explain;
 mod flows;
 mod health;
 mod logging;
+mod loops;
 mod manifests;
 mod pipeline;
 mod portal;

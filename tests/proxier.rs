@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use portico::proxier::{ListenerChange, ListenerId, Proxier, ProxierConfig};
 use portico::routing::{
     Balancer, EndpointList, Frontend, FrontendKind, Route, SourcePolicy, Target,
@@ -135,6 +136,11 @@ fn listener(protocol: Protocol, bind: SocketAddr) -> Socket {
     let socket = Socket::new(domain, kind.nonblocking().cloexec(), None).unwrap();
     if bind.is_ipv6() {
         socket.set_only_v6(true).unwrap();
+    }
+    match bind {
+        _ if protocol != Protocol::Udp || !bind.ip().is_unspecified() => {}
+        SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true).unwrap(),
+        SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).unwrap(),
     }
     socket.bind(&bind.into()).unwrap();
     if protocol == Protocol::Tcp {

@@ -333,6 +333,7 @@ const PER_SERVICE_PORT: &[PerServicePort] = &[
             vec![
                 ("", reason("refused"), c.connect_refused.get() as f64),
                 ("", reason("timeout"), c.connect_timeout.get() as f64),
+                ("", reason("loop"), c.connect_loop.get() as f64),
                 ("", reason("other"), c.connect_other.get() as f64),
             ]
         },

@@ -23,7 +23,8 @@ pub enum ListenerChange {
         protocol: Protocol,
         /// What it is bound to, possibly the wildcard address.
         addr: SocketAddr,
-        /// Non-blocking; what accepted sockets inherit (TCP_NODELAY, keepalive) is already set.
+        /// Non-blocking; what accepted sockets inherit (TCP_NODELAY, keepalive) is already set; a UDP socket on the wildcard
+        /// address reports each datagram's destination.
         socket: Arc<Socket>,
         /// Where its connections go.
         frontend: Arc<Frontend>,

@@ -7,9 +7,11 @@
 mod buffers;
 mod change;
 mod config;
+mod hops;
 mod loads;
 mod mail;
 mod mailbox;
+mod outbound;
 mod own;
 #[cfg(test)]
 #[path = "../../tests/util/rng.rs"]
@@ -22,6 +24,7 @@ mod subject;
 mod tally;
 mod tcp;
 mod timers;
+mod told;
 mod turn;
 mod udp;
 mod worker;

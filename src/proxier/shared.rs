@@ -9,8 +9,9 @@ use super::change::ListenerChange;
 use super::loads::Loads;
 use super::mail::Mail;
 use super::mailbox::WorkerMailbox;
-use super::own::OwnSockets;
+use super::own::{LoopRisk, OwnSockets};
 use super::shortage::ShortageLog;
+use super::told::Told;
 use crate::types::Protocol;
 
 /// See the module's page.
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) loads: Loads,
     /// What was said of files.
     pub(crate) shortage: ShortageLog,
+    /// ServicePorts whose clients go in circles.
+    pub(crate) circles: Told,
 }
 
 impl Shared {
@@ -32,6 +35,7 @@ impl Shared {
             mailboxes: wakers.into_iter().map(WorkerMailbox::new).collect(),
             own: RwLock::default(),
             shortage: ShortageLog::default(),
+            circles: Told::default(),
         }
     }
 
@@ -66,9 +70,9 @@ impl Shared {
         own.set_host_addresses(addresses);
     }
 
-    /// A connection from us to this endpoint would come back to us.
-    pub(crate) fn is_own(&self, endpoint: SocketAddr, protocol: Protocol) -> bool {
+    /// Whether what is sent to this endpoint may come back.
+    pub(crate) fn loop_risk(&self, endpoint: SocketAddr, protocol: Protocol) -> LoopRisk {
         let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
-        own.contains(endpoint, protocol)
+        own.loop_risk(endpoint, protocol)
     }
 }

@@ -22,7 +22,9 @@ pub struct ServiceCounters {
     pub connect_refused: Counter,
     /// Attempts that took longer than their step of the ladder.
     pub connect_timeout: Counter,
-    /// Attempts that failed otherwise (unreachable, no descriptors, a loop to ourselves).
+    /// Attempts that were not made, as they would have led back here.
+    pub connect_loop: Counter,
+    /// Attempts that failed otherwise (unreachable, no port left).
     pub connect_other: Counter,
     /// Client connections given up after every attempt failed.
     pub failed: Counter,

@@ -299,7 +299,7 @@ fn an_endpoint_that_is_a_listener_of_ours_is_refused() {
     let second = rig.tcp(&[first.addr]);
     rig.replace(&first, &[second.addr]);
     assert_is_reset(first.addr);
-    assert_eq!(first.counters.connect_other.get(), 1);
+    assert_eq!(first.counters.connect_loop.get(), 1);
     assert_eq!(second.counters.accepted.get(), 0);
 }
 
@@ -318,7 +318,7 @@ fn an_endpoint_at_a_node_port_of_ours_is_refused() {
     let host = SocketAddr::new(loopback(77), node_port.addr.port());
     let virtual_ip = rig.tcp(&[host]);
     assert_is_reset(virtual_ip.addr);
-    assert_eq!(virtual_ip.counters.connect_other.get(), 1);
+    assert_eq!(virtual_ip.counters.connect_loop.get(), 1);
     assert_eq!(
         read_once(host).unwrap(),
         backend.addr.port().to_string(),

@@ -244,7 +244,7 @@ fn an_endpoint_that_is_a_listener_of_ours_gets_nothing() {
     let socket = client(first.addr);
     eventually(LONG, "the loop is noticed", || {
         socket.send(b"round and round").ok()?;
-        (first.counters.connect_other.get() >= 1).then_some(())
+        (first.counters.connect_loop.get() >= 1).then_some(())
     });
     assert_eq!(second.counters.accepted.get(), 0);
     assert_eq!(first.counters.active.get(), 0);

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use mio::Interest;
 use mio::net::TcpStream;
-use rustix::io::Errno;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
+use crate::proxier::outbound::{self, OutboundPolicy};
 use crate::proxier::shortage::is_shortage;
 use crate::proxier::slab::SlabKey;
 use crate::proxier::subject::Subject;
@@ -59,9 +59,9 @@ impl Dialling {
     }
 
     /// Chooses an endpoint and begins to connect to it.
-    pub(crate) fn dial(&mut self, turn: &Turn<'_>, key: SlabKey) -> Dialled {
-        let client = self.client.ip();
-        let Some(pick) = self.frontend.pick(client, &self.tried, turn.now) else {
+    pub(crate) fn dial(&mut self, turn: &Turn<'_>, key: SlabKey, client: &TcpStream) -> Dialled {
+        let picked = self.frontend.pick(self.client.ip(), &self.tried, turn.now);
+        let Some(pick) = picked else {
             return Dialled::NoEndpoint;
         };
         let endpoint = pick.endpoint();
@@ -70,35 +70,58 @@ impl Dialling {
             return Dialled::NoEndpoint;
         }
         self.pick = Some(pick);
-        let route = &self.frontend.route;
-        if turn.shared.is_own(endpoint, Protocol::Tcp) {
-            log::debug!("{}: endpoint {endpoint} is a listener of ours", route.name);
-            self.failed(Cause::Loop, turn.now);
-            return Dialled::Failed;
-        }
-        match connect(turn, key, endpoint) {
+        let risk = turn.shared.loop_risk(endpoint, Protocol::Tcp);
+        let arrived = || outbound::arrived_ttl(SockRef::from(client), self.client);
+        let policy = match OutboundPolicy::new(risk, arrived) {
+            Ok(policy) => policy,
+            Err(cause) => {
+                self.failed(turn, cause);
+                return Dialled::Failed;
+            }
+        };
+        match self.connect(turn, key, endpoint, policy) {
             Ok(stream) => {
                 if !self.tried.is_empty() {
-                    route.counters.retries.add(1);
+                    self.frontend.route.counters.retries.add(1);
                 }
                 Dialled::Attempting(stream)
             }
             Err(error) if is_shortage(&error) => Dialled::OutOfFiles(error),
             Err(error) => {
-                self.failed(cause_of(&error), turn.now);
+                self.failed(turn, outbound::cause_of(&error));
                 Dialled::Failed
             }
         }
     }
 
+    fn connect(
+        &self,
+        turn: &Turn<'_>,
+        key: SlabKey,
+        endpoint: SocketAddr,
+        policy: OutboundPolicy,
+    ) -> io::Result<TcpStream> {
+        let socket = outbound::connect(self.client, endpoint, Protocol::Tcp, policy)?;
+        let mut stream = TcpStream::from_std(socket.into());
+        let token = Subject::Endpoint(key).token();
+        turn.registry.register(&mut stream, token, INTERESTS)?;
+        Ok(stream)
+    }
+
     /// The attempt is over.
-    pub(crate) fn failed(&mut self, cause: Cause, now: Instant) {
+    pub(crate) fn failed(&mut self, turn: &Turn<'_>, cause: Cause) {
         let Some(pick) = self.pick.take() else {
             return;
         };
         self.timed_out |= cause == Cause::TimedOut;
+        turn.report(
+            cause,
+            &self.frontend.route.name,
+            self.client,
+            pick.endpoint(),
+        );
         self.tried.push(pick.endpoint());
-        pick.failed(cause, now);
+        pick.failed(cause, turn.now);
     }
 
     /// The endpoint is connected. Gives the pick to whoever keeps the connection.
@@ -109,35 +132,6 @@ impl Dialling {
         pick.counters().connected_after(elapsed);
         Some(pick)
     }
-}
-
-/// Why an endpoint was of no use, by the kernel's word.
-pub(crate) fn cause_of(error: &io::Error) -> Cause {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Cause::Refused,
-        io::ErrorKind::TimedOut => Cause::TimedOut,
-        io::ErrorKind::AddrNotAvailable => Cause::NoPort,
-        _ => Cause::Unreachable,
-    }
-}
-
-/// In this thread's network namespace.
-fn connect(turn: &Turn<'_>, key: SlabKey, endpoint: SocketAddr) -> io::Result<TcpStream> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(endpoint), kind, None)?;
-    socket.set_tcp_nodelay(true)?;
-    // The handshake's last ACK waits for the client's first bytes, which are mostly here already: a packet saved.
-    socket.set_tcp_quickack(false)?;
-    match socket.connect(&endpoint.into()) {
-        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
-            return Err(error);
-        }
-        Ok(()) | Err(_) => {}
-    }
-    let mut stream = TcpStream::from_std(socket.into());
-    let token = Subject::Endpoint(key).token();
-    turn.registry.register(&mut stream, token, INTERESTS)?;
-    Ok(stream)
 }
 
 /// Completes the handshake now: there is nothing to send to the endpoint, which may have to speak first.

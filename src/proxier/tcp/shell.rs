@@ -15,6 +15,7 @@ use super::relay::{self, BrokenEnd, Held, Moved};
 use super::session::Session;
 use crate::proxier::buffers::Buffers;
 use crate::proxier::mail::Accepted;
+use crate::proxier::outbound;
 use crate::proxier::slab::{Slab, SlabKey};
 use crate::proxier::subject::Subject;
 use crate::proxier::tally::Tally;
@@ -193,8 +194,8 @@ impl Tcp {
                     let out_of_files = &mut self.out_of_files;
                     session.connect(turn, key, out_of_files)
                 }
-                Output::Diagnose => session.diagnose(turn.now),
-                Output::Abandon => session.attempt_failed(Cause::TimedOut, turn.now),
+                Output::Diagnose => session.diagnose(turn),
+                Output::Abandon => session.attempt_failed(turn, Cause::TimedOut),
                 Output::Settle { has_data } => {
                     session.settle(turn.now, has_data);
                     let due = turn.now + KEEPALIVE_AFTER;
@@ -282,7 +283,7 @@ impl TcpSession {
         let Destination::Sought(dialling) = &mut self.destination else {
             return Input::NoEndpoint;
         };
-        match dialling.dial(turn, key) {
+        match dialling.dial(turn, key, &self.client) {
             Dialled::Attempting(stream) => {
                 self.endpoint = Some(stream);
                 Input::Attempting
@@ -296,19 +297,21 @@ impl TcpSession {
         }
     }
 
-    fn diagnose(&mut self, now: Instant) -> Input {
+    fn diagnose(&mut self, turn: &Turn<'_>) -> Input {
         let error = self.endpoint.as_ref().map(TcpStream::take_error);
         match error {
-            Some(Ok(Some(error)) | Err(error)) => self.attempt_failed(dial::cause_of(&error), now),
+            Some(Ok(Some(error)) | Err(error)) => {
+                self.attempt_failed(turn, outbound::cause_of(&error))
+            }
             Some(Ok(None)) => Input::Attempting,
-            None => self.attempt_failed(Cause::Unreachable, now),
+            None => self.attempt_failed(turn, Cause::Unreachable),
         }
     }
 
-    fn attempt_failed(&mut self, cause: Cause, now: Instant) -> Input {
+    fn attempt_failed(&mut self, turn: &Turn<'_>, cause: Cause) -> Input {
         self.endpoint = None;
         if let Destination::Sought(dialling) = &mut self.destination {
-            dialling.failed(cause, now);
+            dialling.failed(turn, cause);
         }
         Input::AttemptFailed
     }

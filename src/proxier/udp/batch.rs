@@ -2,16 +2,18 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use memmap2::MmapMut;
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::libc::{c_int, in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage,
-    recvmmsg, sendmmsg,
+    recvmmsg, sendmmsg, setsockopt, sockopt,
 };
+
+use crate::types::IpFamily;
 
 /// Datagrams in one system call.
 pub(crate) const BATCH: usize = 32;
@@ -42,33 +44,62 @@ impl Slots {
 /// What the headers of a system call have room for. Headers are kept apart by that, since the kernel notes in them how much it
 /// used, and that is all it may use the next time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HeaderShape {
-    /// From and to IPv4 addresses.
-    V4,
-    /// From and to IPv6 addresses.
-    V6,
-    /// IPv4, with the local address of each datagram.
-    V4Local,
-    /// IPv6, with the local address of each datagram.
-    V6Local,
+pub(crate) struct HeaderShape {
+    family: IpFamily,
+    /// Each datagram says which of our addresses it was sent to.
+    local: bool,
+    /// Each datagram says what was left of its TTL.
+    ttl: bool,
 }
+
+/// Families times with or without either.
+const SHAPES: usize = 8;
 
 impl HeaderShape {
     /// What a listener on this address needs: on the wildcard address, each datagram says which address it was sent to.
     pub(crate) fn of(listener: SocketAddr) -> Self {
-        match (listener, listener.ip().is_unspecified()) {
-            (SocketAddr::V4(_), false) => Self::V4,
-            (SocketAddr::V6(_), false) => Self::V6,
-            (SocketAddr::V4(_), true) => Self::V4Local,
-            (SocketAddr::V6(_), true) => Self::V6Local,
+        Self {
+            family: IpFamily::of(listener.ip()),
+            local: listener.ip().is_unspecified(),
+            ttl: false,
         }
     }
 
+    /// The TTL of each datagram is said.
+    pub(crate) fn has_ttl(self) -> bool {
+        self.ttl
+    }
+
+    /// Has a listener of this shape say the TTL, too. The rest was asked for where it was made.
+    pub(crate) fn ask_for_ttl(self, listener: &impl AsFd) -> Result<Self, Errno> {
+        match self.family {
+            IpFamily::V4 => setsockopt(listener, sockopt::Ipv4RecvTtl, &true)?,
+            IpFamily::V6 => setsockopt(listener, sockopt::Ipv6RecvHopLimit, &true)?,
+        }
+        Ok(Self { ttl: true, ..self })
+    }
+
+    /// For datagrams to clients, from a certain one of our addresses or from the only one.
+    fn to_client(self, local: Option<IpAddr>) -> Self {
+        Self {
+            local: self.local && local.is_some(),
+            ttl: false,
+            ..self
+        }
+    }
+
+    fn index(self) -> usize {
+        4 * self.family as usize + 2 * usize::from(self.local) + usize::from(self.ttl)
+    }
+
     fn headers(self) -> MultiHeaders<SockaddrStorage> {
-        let control = match self {
-            Self::V4 | Self::V6 => None,
-            Self::V4Local => Some(cmsg_space!(in_pktinfo)),
-            Self::V6Local => Some(cmsg_space!(in6_pktinfo)),
+        let control = match (self.family, self.local, self.ttl) {
+            (_, false, false) => None,
+            (_, false, true) => Some(cmsg_space!(c_int)),
+            (IpFamily::V4, true, false) => Some(cmsg_space!(in_pktinfo)),
+            (IpFamily::V4, true, true) => Some(cmsg_space!(in_pktinfo, c_int)),
+            (IpFamily::V6, true, false) => Some(cmsg_space!(in6_pktinfo)),
+            (IpFamily::V6, true, true) => Some(cmsg_space!(in6_pktinfo, c_int)),
         };
         MultiHeaders::preallocate(BATCH, control)
     }
@@ -76,15 +107,15 @@ impl HeaderShape {
 
 /// Headers of each shape, made when first needed.
 #[derive(Default)]
-struct Headers([Option<MultiHeaders<SockaddrStorage>>; 4]);
+struct Headers([Option<MultiHeaders<SockaddrStorage>>; SHAPES]);
 
 impl Headers {
     fn of(&mut self, shape: HeaderShape) -> &mut MultiHeaders<SockaddrStorage> {
-        self.0[shape as usize].get_or_insert_with(|| shape.headers())
+        self.0[shape.index()].get_or_insert_with(|| shape.headers())
     }
 
     fn forget(&mut self, shape: HeaderShape) {
-        self.0[shape as usize] = None;
+        self.0[shape.index()] = None;
     }
 }
 
@@ -97,6 +128,8 @@ pub(crate) struct Received {
     pub(crate) client: SocketAddr,
     /// To which of our addresses, where there are several.
     pub(crate) local: Option<IpAddr>,
+    /// What is left of its TTL, where that is said.
+    pub(crate) ttl: Option<u8>,
 }
 
 /// Datagrams from clients, on their way to endpoints.
@@ -128,12 +161,15 @@ impl Inbox {
         let results = recvmmsg(listener, headers, slots.iter_mut(), flags, None)?;
         let mut short = false;
         for message in results {
-            let local = local_address(&message);
-            short |=
-                local.is_none() && matches!(shape, HeaderShape::V4Local | HeaderShape::V6Local);
+            let said = Said::by(&message);
+            short |= (shape.local && said.local.is_none()) || (shape.ttl && said.ttl.is_none());
             let client = message.address.as_ref().and_then(socket_address);
-            let len = message.bytes;
-            let received = client.map(|client| Received { len, client, local });
+            let received = client.map(|client| Received {
+                len: message.bytes,
+                client,
+                local: said.local,
+                ttl: said.ttl,
+            });
             self.received.push(received);
         }
         if short {
@@ -251,8 +287,10 @@ impl Outbox {
         let slices = slices.iter().take(to).skip(from);
         let clients = self.to.get(from..to).unwrap_or_default();
         let flags = MsgFlags::MSG_DONTWAIT;
-        let sent = match (shape, local) {
-            (HeaderShape::V4Local, Some(IpAddr::V4(ip))) => {
+        let shape = shape.to_client(local);
+        let headers = self.headers.of(shape);
+        let sent = match local.filter(|_| shape.local) {
+            Some(IpAddr::V4(ip)) => {
                 let info = in_pktinfo {
                     ipi_ifindex: 0,
                     ipi_spec_dst: in_addr {
@@ -261,10 +299,9 @@ impl Outbox {
                     ipi_addr: in_addr { s_addr: 0 },
                 };
                 let control = [ControlMessage::Ipv4PacketInfo(&info)];
-                let headers = self.headers.of(shape);
                 sendmmsg(listener, headers, slices, clients, control, flags)?.count()
             }
-            (HeaderShape::V6Local, Some(IpAddr::V6(ip))) => {
+            Some(IpAddr::V6(ip)) => {
                 let info = in6_pktinfo {
                     ipi6_addr: in6_addr {
                         s6_addr: ip.octets(),
@@ -272,17 +309,9 @@ impl Outbox {
                     ipi6_ifindex: 0,
                 };
                 let control = [ControlMessage::Ipv6PacketInfo(&info)];
-                let headers = self.headers.of(shape);
                 sendmmsg(listener, headers, slices, clients, control, flags)?.count()
             }
-            (HeaderShape::V4 | HeaderShape::V4Local, _) => {
-                let headers = self.headers.of(HeaderShape::V4);
-                sendmmsg(listener, headers, slices, clients, [], flags)?.count()
-            }
-            (HeaderShape::V6 | HeaderShape::V6Local, _) => {
-                let headers = self.headers.of(HeaderShape::V6);
-                sendmmsg(listener, headers, slices, clients, [], flags)?.count()
-            }
+            None => sendmmsg(listener, headers, slices, clients, [], flags)?.count(),
         };
         Ok(sent)
     }
@@ -296,16 +325,31 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     Some(SocketAddrV6::from(*v6).into())
 }
 
-/// The address that a datagram was sent to, where the socket reports it.
-fn local_address(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<IpAddr> {
-    message.cmsgs().ok()?.find_map(|control| match control {
-        ControlMessageOwned::Ipv4PacketInfo(info) => {
-            let octets = info.ipi_spec_dst.s_addr.to_ne_bytes();
-            Some(Ipv4Addr::from(octets).into())
+/// What the socket reports of a datagram.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    local: Option<IpAddr>,
+    ttl: Option<u8>,
+}
+
+impl Said {
+    fn by(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Self {
+        let mut said = Self::default();
+        for control in message.cmsgs().into_iter().flatten() {
+            match control {
+                ControlMessageOwned::Ipv4PacketInfo(info) => {
+                    let octets = info.ipi_spec_dst.s_addr.to_ne_bytes();
+                    said.local = Some(Ipv4Addr::from(octets).into());
+                }
+                ControlMessageOwned::Ipv6PacketInfo(info) => {
+                    said.local = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                }
+                ControlMessageOwned::Ipv4Ttl(ttl) | ControlMessageOwned::Ipv6HopLimit(ttl) => {
+                    said.ttl = u8::try_from(ttl).ok();
+                }
+                _ => {}
+            }
         }
-        ControlMessageOwned::Ipv6PacketInfo(info) => {
-            Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into())
-        }
-        _ => None,
-    })
+        said
+    }
 }

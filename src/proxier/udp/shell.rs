@@ -11,13 +11,13 @@ use mio::Interest;
 use mio::net::UdpSocket;
 use mio::unix::SourceFd;
 use nix::errno::Errno;
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
 use super::batch::{BATCH, HeaderShape, Inbox, Outbox, Received};
 use super::flows::{FlowKey, FlowLimits, Flows};
 use crate::proxier::change::ListenerId;
+use crate::proxier::outbound::{self, OutboundPolicy};
+use crate::proxier::own::LoopRisk;
 use crate::proxier::shortage::is_shortage;
 use crate::proxier::slab::{Slab, SlabKey};
 use crate::proxier::subject::Subject;
@@ -28,6 +28,8 @@ use crate::types::Protocol;
 
 /// Batches from one socket in one turn, before others have theirs.
 const ROUNDS: usize = 4;
+/// Endpoints that are tried for one datagram.
+const MAX_ATTEMPTS: usize = 16;
 /// With less room than this for replies, those that wait are sent first.
 const LITTLE_ROOM: usize = 8;
 
@@ -97,11 +99,6 @@ impl Udp {
         }
         self.close(turn, id);
         let shape = HeaderShape::of(addr);
-        match shape {
-            HeaderShape::V4 | HeaderShape::V6 => {}
-            HeaderShape::V4Local => setsockopt(&socket, Ipv4PacketInfo, &true)?,
-            HeaderShape::V6Local => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
-        }
         if self.boxes.is_none() {
             self.boxes = Some(Boxes {
                 inbox: Inbox::new()?,
@@ -329,31 +326,63 @@ impl Udp {
             return Some(flow);
         }
         let frontend = Arc::clone(&self.listeners.get(listener)?.frontend);
-        let pick = frontend.pick(key.client.ip(), &[], turn.now)?;
-        let endpoint = pick.endpoint();
-        let connected = if turn.shared.is_own(endpoint, Protocol::Udp) {
-            Err(io::Error::other("it is a listener of ours"))
-        } else {
-            match connect(endpoint) {
-                Err(error) if is_shortage(&error) => {
-                    // Another flow's file.
-                    let oldest = self.flows.oldest()?;
-                    self.end(oldest);
-                    connect(endpoint)
-                }
-                other => other,
-            }
-        };
-        let socket = match connected {
-            Ok(socket) => socket,
-            Err(error) => {
-                let name = &frontend.route.name;
-                log::debug!("{name}: endpoint {endpoint}: {error}");
-                pick.failed(Cause::Unreachable, turn.now);
+        let mut tried = Vec::new();
+        for _ in 0..MAX_ATTEMPTS {
+            let pick = frontend.pick(datagram.client.ip(), &tried, turn.now)?;
+            if tried.contains(&pick.endpoint()) {
                 return None;
             }
+            match self.connect(turn, listener, datagram, pick.endpoint()) {
+                Ok(socket) => return self.begin(turn, key, Carried { socket, pick }),
+                Err(cause) => {
+                    turn.report(cause, &frontend.route.name, key.client, pick.endpoint());
+                    tried.push(pick.endpoint());
+                    pick.failed(cause, turn.now);
+                }
+            }
+        }
+        None
+    }
+
+    /// Makes a flow's socket, or says why not.
+    fn connect(
+        &mut self,
+        turn: &Turn<'_>,
+        listener: SlabKey,
+        datagram: Received,
+        endpoint: SocketAddr,
+    ) -> Result<UdpSocket, Cause> {
+        let risk = turn.shared.loop_risk(endpoint, Protocol::Udp);
+        if risk == LoopRisk::Possible {
+            self.ask_for_ttl(listener);
+        }
+        let policy = OutboundPolicy::new(risk, || datagram.ttl)?;
+        let connect = || outbound::connect(datagram.client, endpoint, Protocol::Udp, policy);
+        let mut connected = connect();
+        if connected.as_ref().is_err_and(is_shortage) {
+            // Another flow's file.
+            if let Some(oldest) = self.flows.oldest() {
+                self.end(oldest);
+                connected = connect();
+            }
+        }
+        match connected {
+            Ok(socket) => Ok(UdpSocket::from_std(socket.into())),
+            Err(error) => Err(outbound::cause_of(&error)),
+        }
+    }
+
+    /// Has a listener report the TTL of each datagram from now on. The first client that may be going in a circle is taken for
+    /// one that comes from no proxy.
+    fn ask_for_ttl(&mut self, listener: SlabKey) {
+        let listener = self.listeners.get_mut(listener);
+        let Some(listener) = listener.filter(|listener| !listener.shape.has_ttl()) else {
+            return;
         };
-        self.begin(turn, key, Carried { socket, pick })
+        match listener.shape.ask_for_ttl(&listener.socket) {
+            Ok(shape) => listener.shape = shape,
+            Err(error) => log::debug!("cannot ask for the TTL of datagrams: {error}"),
+        }
     }
 
     fn begin(&mut self, turn: &Turn<'_>, key: FlowKey, carried: Carried) -> Option<SlabKey> {
@@ -440,12 +469,4 @@ impl Udp {
         }
         Some(pick)
     }
-}
-
-/// A socket to an endpoint, in this thread's network namespace.
-fn connect(endpoint: SocketAddr) -> io::Result<UdpSocket> {
-    let kind = Type::DGRAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(endpoint), kind, None)?;
-    socket.connect(&endpoint.into())?;
-    Ok(UdpSocket::from_std(socket.into()))
 }

@@ -85,7 +85,8 @@ impl Balancer {
     /// What became of a pick.
     pub(super) fn report(&self, endpoint: SocketAddr, outcome: Outcome) {
         match outcome {
-            Outcome::Failed(Cause::NoPort, _) => {}
+            // Says nothing of the endpoint.
+            Outcome::Failed(Cause::NoPort | Cause::Circle, _) => {}
             Outcome::Failed(_, now) => {
                 let mut guard = self.lock();
                 let state = guard.get_or_insert_default();

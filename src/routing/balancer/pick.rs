@@ -54,7 +54,8 @@ impl Pick {
         match cause {
             Cause::Refused => self.counters.connect_refused.add(1),
             Cause::TimedOut => self.counters.connect_timeout.add(1),
-            Cause::Unreachable | Cause::Loop | Cause::NoPort => self.counters.connect_other.add(1),
+            Cause::Loop | Cause::Circle => self.counters.connect_loop.add(1),
+            Cause::Unreachable | Cause::NoPort => self.counters.connect_other.add(1),
         }
         self.failed = true;
         let outcome = Outcome::Failed(cause, now);
@@ -81,11 +82,12 @@ mod tests {
         let other = SocketAddr::from(([10, 0, 0, 2], 80));
         let of = EndpointList::from(&[endpoint, other][..]);
         let rows = [
-            (Cause::Refused, [1, 0, 0], true),
-            (Cause::TimedOut, [0, 1, 0], true),
-            (Cause::Unreachable, [0, 0, 1], true),
-            (Cause::Loop, [0, 0, 1], true),
-            (Cause::NoPort, [0, 0, 1], false),
+            (Cause::Refused, [1, 0, 0, 0], true),
+            (Cause::TimedOut, [0, 1, 0, 0], true),
+            (Cause::Loop, [0, 0, 1, 0], true),
+            (Cause::Circle, [0, 0, 1, 0], false),
+            (Cause::Unreachable, [0, 0, 0, 1], true),
+            (Cause::NoPort, [0, 0, 0, 1], false),
         ];
         for (cause, expect, penalised) in rows {
             let (balancer, counters, now) = (Arc::default(), Arc::default(), Instant::now());
@@ -100,6 +102,7 @@ mod tests {
             let counted = [
                 counters.connect_refused.get(),
                 counters.connect_timeout.get(),
+                counters.connect_loop.get(),
                 counters.connect_other.get(),
             ];
             assert_eq!(
