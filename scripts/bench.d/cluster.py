@@ -17,16 +17,18 @@ class Cluster:
         self.lab, self.programs, self.folder, self.inside = lab, programs, folder, inside
         self.admin, self.proxy = folder / "admin.kubeconfig", folder / "proxy.kubeconfig"
 
-    def up(self):
-        """Starts it, empty, and waits until it is ready."""
+    def up(self, **settings):
+        """Starts it, empty, and waits until it is ready. `settings`: variables that the script `up` knows."""
         if not (self.programs / "up").exists():
             raise labs.Failed(f"{self.programs} has no `up`: give the folder of real-apiserver by --real-apiserver")
         if any(labs.alive(pid) for pid in self.pids()):
             raise labs.Failed(f"a cluster runs in {self.folder}: end it by {self.programs}/down {self.folder}, or name another folder")
-        self.lab.closing(self.down)
+        if self.down not in self.lab.closers:
+            self.lab.closing(self.down)
         # Its children keep what they inherit: the end of a pipe would never come.
         with open(self.lab.folder / "cluster.log", "wb") as log:
-            command = self.inside(self.programs / "up", self.folder)
+            variables = [f"{name}={value}" for name, value in settings.items()]
+            command = self.inside("env", *variables, self.programs / "up", self.folder)
             if sp.run(command, stdin=sp.DEVNULL, stdout=log, stderr=log).returncode:
                 raise labs.Failed(f"{self.programs}/up {self.folder}: {self.lab.log('cluster')[-600:]}")
 
