@@ -1,4 +1,4 @@
-"""A small load that is the same each time: what scripts/guard counts and scripts/layout records."""
+"""A small load that is the same each time: what scripts/guard counts and scripts/size/layout records."""
 
 import socket
 from multiprocessing import Process
