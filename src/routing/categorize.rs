@@ -35,7 +35,7 @@ impl Candidate<'_> {
 
 /// Where we are, for hints.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct Whereabouts<'a> {
     /// Our Node's name.
     pub node: &'a str,
     /// Its zone; empty without the label.
@@ -95,7 +95,7 @@ impl Categorized {
 }
 
 /// Sorts the endpoints of one ServicePort, without duplicates, into the lists in use. Lists keep the order of `endpoints`.
-pub fn categorize(endpoints: &[Candidate<'_>], uses: Uses, place: Place<'_>) -> Categorized {
+pub fn categorize(endpoints: &[Candidate<'_>], uses: Uses, place: Whereabouts<'_>) -> Categorized {
     let topology = if uses.cluster {
         topology(endpoints, place)
     } else {
@@ -117,7 +117,11 @@ pub fn categorize(endpoints: &[Candidate<'_>], uses: Uses, place: Place<'_>) -> 
     }
 }
 
-fn cluster(endpoints: &[Candidate<'_>], topology: Topology, place: Place<'_>) -> Vec<SocketAddr> {
+fn cluster(
+    endpoints: &[Candidate<'_>],
+    topology: Topology,
+    place: Whereabouts<'_>,
+) -> Vec<SocketAddr> {
     let ready = select(endpoints, |e| {
         e.conditions.ready && is_meant(e, topology, place)
     });
@@ -150,7 +154,7 @@ fn select(
 }
 
 /// All or nothing: one ready endpoint without a hint, and hints of that kind are not used. Unready ones do not matter.
-fn topology(endpoints: &[Candidate<'_>], place: Place<'_>) -> Topology {
+fn topology(endpoints: &[Candidate<'_>], place: Whereabouts<'_>) -> Topology {
     let all_hinted = |topology| {
         let mut ready = endpoints.iter().filter(|e| e.conditions.ready).peekable();
         ready.peek().is_some() && ready.all(|e| has_hint(e, topology))
@@ -178,7 +182,7 @@ fn has_hint(endpoint: &Candidate<'_>, topology: Topology) -> bool {
     }
 }
 
-fn is_meant(endpoint: &Candidate<'_>, topology: Topology, place: Place<'_>) -> bool {
+fn is_meant(endpoint: &Candidate<'_>, topology: Topology, place: Whereabouts<'_>) -> bool {
     let names =
         |list: &[Arc<str>], us: &str| !us.is_empty() && list.iter().any(|name| **name == *us);
     match topology {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::categorize::Place;
+use super::categorize::Whereabouts;
 use super::nodeport_addresses::loopback_nets;
 use super::{DetectLocal, Inputs, NodePortIps, Settings, VirtualIps};
 use crate::types::{IpFamily, PerFamily};
@@ -53,8 +53,8 @@ impl Context {
     }
 
     /// Where we are, for hints.
-    pub(super) fn place(&self) -> Place<'_> {
-        Place {
+    pub(super) fn place(&self) -> Whereabouts<'_> {
+        Whereabouts {
             node: &self.node_name,
             zone: &self.zone,
             node_hints: true,

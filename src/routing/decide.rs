@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::entry::{Entry, Place, Placement};
+use super::entry::{Placement, ServiceEntry, Serving};
 use super::index::Claim;
 use super::{BindKey, Capture, Flow, Frontend, FrontendKind, Route, Scope, Table, Target};
 use crate::types::{IpFamily, NamespacedName, Protocol, ServicePortName};
@@ -154,27 +154,6 @@ impl Table {
         }
     }
 
-    /// Whose listener a connection to this endpoint would reach. The data path never goes there: it would be a loop.
-    pub(super) fn own_listener(
-        &self,
-        endpoint: SocketAddr,
-        protocol: Protocol,
-    ) -> Option<&Frontend> {
-        let at = |scope, addr| {
-            let key = BindKey {
-                scope,
-                addr,
-                protocol,
-            };
-            self.index.binding(&key).map(|frontend| &**frontend)
-        };
-        let wildcard = SocketAddr::new(IpFamily::of(endpoint.ip()).unspecified(), endpoint.port());
-        let on_host = self.context.is_host_address(endpoint.ip());
-        at(Scope::Portal, endpoint)
-            .or_else(|| at(Scope::Host, endpoint))
-            .or_else(|| at(Scope::Host, wildcard).filter(|_| on_host))
-    }
-
     fn judge_unclaimed(&self, flow: &Flow, kernel: &dyn Kernel) -> Decision {
         let Flow { to, protocol, .. } = *flow;
         let ip = to.ip();
@@ -230,7 +209,11 @@ impl Table {
         } else {
             Vec::new()
         };
-        let is_loop = |e: &&SocketAddr| self.own_listener(**e, route.name.protocol).is_some();
+        let is_loop = |e: &&SocketAddr| {
+            self.index
+                .own_listener(**e, route.name.protocol, &self.context)
+                .is_some()
+        };
         let endpoints: Vec<SocketAddr> = listed.iter().filter(|e| !is_loop(e)).copied().collect();
         let what = format!("{} {} of {}", frontend.kind.as_str(), flow.to, route.name);
         let (verdict, why) = if !heard {
@@ -274,13 +257,13 @@ impl Table {
             found.frontend.route.name
         );
         match found.place {
-            Place::LeftAlone => Some(format!(
+            Serving::LeftAlone => Some(format!(
                 "{what}, but also an address of this host, where another program answers"
             )),
-            Place::NoPortal => Some(format!(
+            Serving::NoPortal => Some(format!(
                 "{what}, but there is no portal and it is not an address of this host"
             )),
-            Place::In(_) => None,
+            Serving::In(_) => None,
         }
     }
 
@@ -330,7 +313,7 @@ impl Table {
         holders.join(", ")
     }
 
-    fn placements(&self) -> impl Iterator<Item = (&Entry, &Placement)> {
+    fn placements(&self) -> impl Iterator<Item = (&ServiceEntry, &Placement)> {
         self.entries.values().flat_map(|entry| {
             let ports = entry.ports.iter();
             ports.flat_map(move |port| port.frontends.iter().map(move |p| (entry, p)))

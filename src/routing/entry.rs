@@ -11,8 +11,8 @@ use super::collect::{Refusal, collect, count_local_ready};
 use super::context::Context;
 use super::policy::{Policies, is_external_local};
 use super::{
-    Balancer, BindKey, Capture, Frontend, FrontendKind, HealthCheck, NoLocalEndpoints, Route,
-    Scope, Settings, SourcePolicy, Target, VirtualIps,
+    Balancer, BindKey, Capture, Frontend, FrontendKind, HealthCheck, Route, Scope, Settings,
+    SourcePolicy, Target, VirtualIps,
 };
 use crate::types::{
     Complaint, Complaints, IpFamily, PerFamily, Problem, Protocol, Service, ServicePort,
@@ -28,7 +28,7 @@ const MAX_FRONTENDS: usize = 1 << 14;
 
 /// Everything the table knows of one Service. What it was made from stays with it, so that explain speaks of the same state.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct ServiceEntry {
     pub(super) service: Arc<Service>,
     pub(super) slices: Option<Slices>,
     /// Why it is none of our business.
@@ -37,6 +37,16 @@ pub(super) struct Entry {
     pub(super) health_check: Option<HealthCheck>,
     /// What is wrong with it and its slices by themselves.
     pub(super) complaints: Complaints,
+}
+
+/// ServicePorts of one family with policy Local and without an endpoint on this node, though there are some elsewhere
+/// (kube-proxy's `sync_proxy_rules_no_local_endpoints_total`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoLocalEndpoints {
+    /// By their internalTrafficPolicy.
+    pub internal: usize,
+    /// By their externalTrafficPolicy.
+    pub external: usize,
 }
 
 /// Services that are not proxied.
@@ -100,13 +110,13 @@ impl PortEntry {
 #[derive(Clone, Debug)]
 pub(super) struct Placement {
     pub(super) address: SocketAddr,
-    pub(super) place: Place,
+    pub(super) place: Serving,
     pub(super) frontend: Arc<Frontend>,
 }
 
 /// Where a frontend is served, if it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Serving {
     In(Scope),
     /// A clusterIP that is an address of this host: some agent (NodeLocal DNS) answers there.
     LeftAlone,
@@ -116,7 +126,7 @@ pub(super) enum Place {
 
 impl Placement {
     pub(super) fn key(&self) -> Option<BindKey> {
-        let Place::In(scope) = self.place else {
+        let Serving::In(scope) = self.place else {
             return None;
         };
         let protocol = self.frontend.route.name.protocol;
@@ -128,7 +138,7 @@ impl Placement {
     }
 
     pub(super) fn capture(&self) -> Option<Capture> {
-        if self.place != Place::In(Scope::Portal) {
+        if self.place != Serving::In(Scope::Portal) {
             return None;
         }
         let protocol = self.frontend.route.name.protocol;
@@ -140,7 +150,7 @@ impl Placement {
     }
 }
 
-impl Entry {
+impl ServiceEntry {
     /// Works out a Service. What did not change since `old` is shared with it.
     pub(super) fn new(
         service: &Arc<Service>,
@@ -201,7 +211,7 @@ impl Entry {
 }
 
 /// What was wrong on the wire already.
-fn of_objects(entry: &Entry, complaints: &mut Complaints) {
+fn of_objects(entry: &ServiceEntry, complaints: &mut Complaints) {
     let service = &*entry.service;
     complaints.add_object(service, None);
     let whose = Subject::of(service);
@@ -223,8 +233,8 @@ fn of_labels(service: &Service, complaints: &mut Complaints) {
 struct Derive<'a> {
     settings: &'a Settings,
     context: &'a Context,
-    entry: &'a Entry,
-    old: Option<&'a Entry>,
+    entry: &'a ServiceEntry,
+    old: Option<&'a ServiceEntry>,
     complaints: &'a mut Complaints,
     /// How many more frontends there may be.
     room: usize,
@@ -312,7 +322,7 @@ impl<'a> Derive<'a> {
             }
         });
         let left_alone = |(kind, ip): &(FrontendKind, IpAddr)| {
-            place(self.context, *kind, *ip) == Place::LeftAlone
+            place(self.context, *kind, *ip) == Serving::LeftAlone
         };
         if addresses.iter().any(left_alone) {
             let what = format!(
@@ -357,7 +367,7 @@ impl<'a> Derive<'a> {
         };
         let node_ports = node_ips.into_iter().map(|ip| {
             let address = SocketAddr::new(ip, port.node_port);
-            (FrontendKind::NodePort, Place::In(Scope::Host), address)
+            (FrontendKind::NodePort, Serving::In(Scope::Host), address)
         });
         let maker = FrontendMaker {
             route: &route,
@@ -453,13 +463,13 @@ impl<'a> Derive<'a> {
 }
 
 /// Where a virtual IP is served.
-fn place(context: &Context, kind: FrontendKind, ip: IpAddr) -> Place {
+fn place(context: &Context, kind: FrontendKind, ip: IpAddr) -> Serving {
     let on_host = context.is_host_address(ip);
     match (kind, context.virtual_ips) {
-        (FrontendKind::ClusterIp, VirtualIps::Captured) if on_host => Place::LeftAlone,
-        _ if on_host => Place::In(Scope::Host),
-        (_, VirtualIps::Captured) => Place::In(Scope::Portal),
-        (_, VirtualIps::HostAddressesOnly) => Place::NoPortal,
+        (FrontendKind::ClusterIp, VirtualIps::Captured) if on_host => Serving::LeftAlone,
+        _ if on_host => Serving::In(Scope::Host),
+        (_, VirtualIps::Captured) => Serving::In(Scope::Portal),
+        (_, VirtualIps::HostAddressesOnly) => Serving::NoPortal,
     }
 }
 

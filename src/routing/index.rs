@@ -1,13 +1,15 @@
 //! Who holds which address and port, over all Services.
 
-use std::collections::hash_map::Entry as Slot;
+use std::collections::hash_map::Entry as Held;
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::entry::{Entry, PortEntry};
-use super::loops::{Net, Nets};
-use super::{BindKey, Capture, Delta, Frontend, FrontendKind};
-use crate::types::{Complaint, News, Protocol, ServicePortName, Subject};
+use super::context::Context;
+use super::entry::{PortEntry, ServiceEntry};
+use super::nets::{Net, Nets};
+use super::{BindKey, Capture, Delta, Frontend, FrontendKind, Scope};
+use crate::types::{Complaint, IpFamily, News, Protocol, ServicePortName, Subject};
 
 /// All frontends of all Services by what they would be bound to, and everything that is to be routed to the portal.
 #[derive(Debug, Default)]
@@ -148,12 +150,34 @@ impl Index {
         self.holder(key)?.binding()
     }
 
+    /// Whose listener a connection to this endpoint would reach. The data path never goes there: it would be a loop.
+    pub(super) fn own_listener(
+        &self,
+        endpoint: SocketAddr,
+        protocol: Protocol,
+        context: &Context,
+    ) -> Option<&Frontend> {
+        let at = |scope, addr| {
+            let key = BindKey {
+                scope,
+                addr,
+                protocol,
+            };
+            self.binding(&key).map(|frontend| &**frontend)
+        };
+        let wildcard = SocketAddr::new(IpFamily::of(endpoint.ip()).unspecified(), endpoint.port());
+        let on_host = context.is_host_address(endpoint.ip());
+        at(Scope::Portal, endpoint)
+            .or_else(|| at(Scope::Host, endpoint))
+            .or_else(|| at(Scope::Host, wildcard).filter(|_| on_host))
+    }
+
     /// Everything that a Service claimed is free again.
-    pub(super) fn withdraw(&mut self, entry: &Entry, journal: &mut Journal) {
+    pub(super) fn withdraw(&mut self, entry: &ServiceEntry, journal: &mut Journal) {
         for placement in entry.ports.iter().flat_map(|port| &port.frontends) {
             if let Some(key) = placement.key() {
                 journal.touch_binding(key, self);
-                if let Slot::Occupied(mut claims) = self.claims.entry(key) {
+                if let Held::Occupied(mut claims) = self.claims.entry(key) {
                     if !claims.get_mut().remove(&placement.frontend) {
                         claims.remove();
                         self.nets.remove(Net::of(key.addr.ip()));
@@ -167,7 +191,7 @@ impl Index {
     }
 
     /// A Service claims its addresses and ports.
-    pub(super) fn claim(&mut self, entry: &Entry, journal: &mut Journal) {
+    pub(super) fn claim(&mut self, entry: &ServiceEntry, journal: &mut Journal) {
         for PortEntry {
             has_any, frontends, ..
         } in &entry.ports
@@ -181,8 +205,8 @@ impl Index {
                         has_any: *has_any,
                     };
                     match self.claims.entry(key) {
-                        Slot::Occupied(mut claims) => claims.get_mut().add(claim),
-                        Slot::Vacant(slot) => {
+                        Held::Occupied(mut claims) => claims.get_mut().add(claim),
+                        Held::Vacant(slot) => {
                             self.nets.add(Net::of(key.addr.ip()));
                             slot.insert(Claims {
                                 first: claim,
@@ -207,7 +231,7 @@ impl Index {
     /// One reason less.
     pub(super) fn release(&mut self, capture: Capture, journal: &mut Journal) {
         journal.touch_capture(capture, self);
-        if let Slot::Occupied(mut count) = self.captures.entry(capture) {
+        if let Held::Occupied(mut count) = self.captures.entry(capture) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -228,7 +252,7 @@ pub(super) struct Journal {
 
 impl Journal {
     fn touch_binding(&mut self, key: BindKey, index: &Index) {
-        if let Slot::Vacant(slot) = self.bindings.entry(key) {
+        if let Held::Vacant(slot) = self.bindings.entry(key) {
             slot.insert(index.binding(&key).cloned());
             self.wrong_before.extend(index.conflicts(key));
         }

@@ -4,12 +4,14 @@
 //! look each endpoint up would cost more than the rest of the change, and to look at every Service what all of them cost. So the
 //! networks of all endpoints are kept, and those of all listeners: nearly always these are others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
-use super::entry::{Entry, PortEntry};
-use super::{BindKey, Delta, Table};
-use crate::types::{Complaint, NamespacedName, News, Subject};
+use super::context::Context;
+use super::entry::{PortEntry, ServiceEntry};
+use super::index::Index;
+use super::nets::{Net, Nets};
+use crate::types::{BindKey, Complaint, NamespacedName, News, Subject};
 
 /// With so many new listeners at once, near endpoints, it is quicker to look at every Service.
 const MANY: usize = 16;
@@ -23,57 +25,17 @@ pub(super) struct Loops {
     endpoints: Nets,
 }
 
-/// Networks, and how many reasons there are for each.
-#[derive(Debug, Default)]
-pub(super) struct Nets(Vec<(Net, usize)>);
-
-/// The first 16 bits of an IPv4 address, the first 48 of an IPv6 one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Net {
-    V4([u8; 2]),
-    V6([u16; 3]),
-}
-
-impl Net {
-    pub(super) fn of(ip: IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(ip) => {
-                let [a, b, _, _] = ip.octets();
-                Self::V4([a, b])
-            }
-            IpAddr::V6(ip) => {
-                let [a, b, c, ..] = ip.segments();
-                Self::V6([a, b, c])
-            }
-        }
-    }
-}
-
-impl Nets {
-    pub(super) fn add(&mut self, net: Net) {
-        match self.0.iter_mut().find(|(known, _)| *known == net) {
-            Some((_, count)) => *count += 1,
-            None => self.0.push((net, 1)),
-        }
-    }
-
-    pub(super) fn remove(&mut self, net: Net) {
-        if let Some(at) = self.0.iter().position(|(known, _)| *known == net) {
-            self.0[at].1 -= 1;
-            if self.0[at].1 == 0 {
-                self.0.swap_remove(at);
-            }
-        }
-    }
-
-    pub(super) fn contains(&self, net: Net) -> bool {
-        self.0.iter().any(|(known, _)| *known == net)
-    }
+/// What loops are looked for in.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    pub(super) entries: &'a HashMap<NamespacedName, ServiceEntry>,
+    pub(super) index: &'a Index,
+    pub(super) context: &'a Context,
 }
 
 impl Loops {
     /// One Service is replaced by another state of it.
-    pub(super) fn replaced(&mut self, old: Option<&Entry>, new: Option<&Entry>) {
+    pub(super) fn replaced(&mut self, old: Option<&ServiceEntry>, new: Option<&ServiceEntry>) {
         for net in new.map(nets).unwrap_or_default() {
             self.endpoints.add(net);
         }
@@ -86,55 +48,52 @@ impl Loops {
     pub(super) fn of(&self, service: &NamespacedName) -> impl Iterator<Item = &Complaint> {
         self.found.get(service).into_iter().flatten()
     }
-}
 
-impl Table {
     /// Looks for loops again where they may have come or gone: in these Services (None: in all), and wherever an endpoint is
     /// where a listener has appeared.
-    pub(super) fn look_for_loops(
+    pub(super) fn look(
         &mut self,
+        around: Around<'_>,
         services: Option<Vec<NamespacedName>>,
         appeared: &[BindKey],
-        delta: &mut Delta,
-    ) {
-        let before = std::mem::take(&mut self.loops.found);
+    ) -> News {
+        let before = std::mem::take(&mut self.found);
         let services = services.and_then(|mut services| {
             services.extend(before.keys().cloned());
-            services.extend(self.met_by(appeared)?);
+            services.extend(self.met_by(around, appeared)?);
             services.sort_unstable();
             services.dedup();
             Some(services)
         });
         let mut after = BTreeMap::new();
-        let mut look = |entry: &Entry| {
-            let found = self.loops_of(entry);
+        let mut look = |entry: &ServiceEntry| {
+            let found = around.loops_of(entry);
             if !found.is_empty() {
                 after.insert(entry.service.name.clone(), found);
             }
         };
         match services {
             Some(services) => {
-                let entries = services.iter().filter_map(|name| self.entries.get(name));
+                let entries = services.iter().filter_map(|name| around.entries.get(name));
                 entries.for_each(&mut look);
             }
-            None => self.entries.values().for_each(&mut look),
+            None => around.entries.values().for_each(&mut look),
         }
         let all = |found: &BTreeMap<_, BTreeSet<Complaint>>| -> BTreeSet<Complaint> {
             found.values().flatten().cloned().collect()
         };
-        delta
-            .news
-            .append(News::between(&all(&before), &all(&after)));
-        self.loops.found = after;
+        let news = News::between(&all(&before), &all(&after));
+        self.found = after;
+        news
     }
 
     /// Services with an endpoint where one of these listeners is. None: that is for each of them to see.
-    fn met_by(&self, appeared: &[BindKey]) -> Option<Vec<NamespacedName>> {
+    fn met_by(&self, around: Around<'_>, appeared: &[BindKey]) -> Option<Vec<NamespacedName>> {
         if appeared.is_empty() {
             return Some(Vec::new());
         }
-        let is_near = |ip: &IpAddr| self.loops.endpoints.contains(Net::of(*ip));
-        let host_is_near = self.context.host_addresses().iter().any(is_near);
+        let is_near = |ip: &IpAddr| self.endpoints.contains(Net::of(*ip));
+        let host_is_near = around.context.host_addresses().iter().any(is_near);
         let near = appeared.iter().filter(|key| match key.addr.ip() {
             ip if ip.is_unspecified() => host_is_near,
             ip => is_near(&ip),
@@ -145,7 +104,7 @@ impl Table {
         }
         let is_at = |key: &BindKey, endpoint: &SocketAddr| match key.addr.ip() {
             ip if ip.is_unspecified() => {
-                endpoint.port() == key.addr.port() && self.context.is_host_address(endpoint.ip())
+                endpoint.port() == key.addr.port() && around.context.is_host_address(endpoint.ip())
             }
             _ => *endpoint == key.addr,
         };
@@ -154,12 +113,14 @@ impl Table {
             let mut keys = near.iter().filter(of_protocol);
             keys.any(|key| endpoints(port).any(|endpoint| is_at(key, &endpoint)))
         };
-        let entries = self.entries.iter();
+        let entries = around.entries.iter();
         let met = entries.filter(|(_, entry)| entry.ports.iter().any(is_met));
         Some(met.map(|(name, _)| name.clone()).collect())
     }
+}
 
-    fn loops_of(&self, entry: &Entry) -> BTreeSet<Complaint> {
+impl Around<'_> {
+    fn loops_of(self, entry: &ServiceEntry) -> BTreeSet<Complaint> {
         let mut found = BTreeSet::new();
         let host = self.context.host_addresses();
         let is_near = |net: &Net| {
@@ -173,7 +134,10 @@ impl Table {
             let mut first = None;
             let mut loops = Vec::new();
             for endpoint in endpoints(port) {
-                if let Some(own) = self.own_listener(endpoint, name.protocol) {
+                if let Some(own) = self
+                    .index
+                    .own_listener(endpoint, name.protocol, self.context)
+                {
                     first.get_or_insert((endpoint, own));
                     if !loops.contains(&endpoint) {
                         loops.push(endpoint);
@@ -204,7 +168,7 @@ fn endpoints(port: &PortEntry) -> impl Iterator<Item = SocketAddr> {
 }
 
 /// The networks of a Service's endpoints.
-fn nets(entry: &Entry) -> Vec<Net> {
+fn nets(entry: &ServiceEntry) -> Vec<Net> {
     let mut nets = Vec::new();
     for endpoint in entry.ports.iter().flat_map(endpoints) {
         let net = Net::of(endpoint.ip());

@@ -10,10 +10,10 @@ use crate::types::IpFamily;
 
 /// The option's value. The default, nothing given, is every local address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodePortAddresses(Vec<Entry>);
+pub struct NodePortAddresses(Vec<Matching>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entry {
+enum Matching {
     /// The Node's primary address of each family.
     Primary,
     /// 127.0.0.0/8 and ::1.
@@ -54,11 +54,11 @@ impl NodePortAddresses {
         let parse = |entry: &S| {
             let entry = entry.as_ref().trim();
             match entry {
-                "primary" => Ok(Entry::Primary),
-                "localhost" => Ok(Entry::Localhost),
-                "all" => Ok(Entry::All),
+                "primary" => Ok(Matching::Primary),
+                "localhost" => Ok(Matching::Localhost),
+                "all" => Ok(Matching::All),
                 cidr => IpNet::from_str(cidr)
-                    .map(Entry::Cidr)
+                    .map(Matching::Cidr)
                     .map_err(|_| InvalidNodePortAddress(entry.to_owned())),
             }
         };
@@ -90,7 +90,7 @@ impl NodePortAddresses {
     pub fn contains_ipv4_loopback(&self) -> bool {
         let loopback = IpNet::new_assert(Ipv4Addr::new(127, 0, 0, 0).into(), 8);
         let cidrs = self.cidrs(IpFamily::V4, &[]);
-        let primary_only = cidrs.is_empty() && self.0.contains(&Entry::Primary);
+        let primary_only = cidrs.is_empty() && self.0.contains(&Matching::Primary);
         !primary_only && cidrs.is_empty()
             || cidrs
                 .iter()
@@ -102,15 +102,15 @@ impl NodePortAddresses {
         for entry in &self.0 {
             match entry {
                 // A loopback address stands for a Node whose address is not known.
-                Entry::Primary => {
+                Matching::Primary => {
                     let known = primary.iter().filter(|ip| !ip.is_loopback());
                     cidrs.extend(known.copied().map(IpNet::from));
                 }
-                Entry::Localhost => cidrs.extend(loopback_nets()),
-                Entry::All => {
+                Matching::Localhost => cidrs.extend(loopback_nets()),
+                Matching::All => {
                     cidrs.extend(IpFamily::ALL.map(|f| IpNet::new_assert(f.unspecified(), 0)))
                 }
-                Entry::Cidr(cidr) => cidrs.push(*cidr),
+                Matching::Cidr(cidr) => cidrs.push(*cidr),
             }
         }
         cidrs.retain(|cidr| IpFamily::of(cidr.addr()) == family);

@@ -4,29 +4,19 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::context::Context;
-use super::entry::{Entry, Placement};
+use super::entry::{NoLocalEndpoints, Placement, ServiceEntry};
 use super::index::{Index, Journal};
-use super::loops::Loops;
+use super::loops::{Around, Loops};
 use super::nodeport_addresses::NodePortIps;
 use super::{BindKey, Capture, Delta, Frontend, Inputs, Route, Settings};
-use crate::types::{Complaint, IpFamily, NamespacedName, PerFamily, Subject};
-
-/// ServicePorts of one family with policy Local and without an endpoint on this node, though there are some elsewhere
-/// (kube-proxy's `sync_proxy_rules_no_local_endpoints_total`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NoLocalEndpoints {
-    /// By their internalTrafficPolicy.
-    pub internal: usize,
-    /// By their externalTrafficPolicy.
-    pub external: usize,
-}
+use crate::types::{Complaint, IpFamily, NamespacedName, News, PerFamily, Subject};
 
 /// The whole routing state: what every address and port leads to.
 #[derive(Debug)]
 pub struct Table {
     pub(super) settings: Settings,
     pub(super) context: Context,
-    pub(super) entries: HashMap<NamespacedName, Entry>,
+    pub(super) entries: HashMap<NamespacedName, ServiceEntry>,
     pub(super) index: Index,
     pub(super) loops: Loops,
     /// Sums over all entries.
@@ -62,7 +52,7 @@ impl Table {
         if context != self.context {
             return self.rebuild(inputs);
         }
-        let mut change = Change::default();
+        let mut change = Differences::default();
         // Once each: before and after are compared by Service.
         let changed: BTreeSet<_> = changed.collect();
         for name in &changed {
@@ -70,13 +60,15 @@ impl Table {
         }
         let (mut delta, appeared) = change.finish(&self.index);
         let changed = changed.into_iter().cloned().collect();
-        self.look_for_loops(Some(changed), &appeared, &mut delta);
+        delta
+            .news
+            .append(self.look_for_loops(Some(changed), &appeared));
         delta
     }
 
     /// Takes over everything in `inputs`. The delta still says only what is different.
     pub fn rebuild(&mut self, inputs: &Inputs<'_>) -> Delta {
-        let mut change = Change::default();
+        let mut change = Differences::default();
         let context = Context::new(&self.settings, inputs);
         let before = std::mem::replace(&mut self.context, context);
         for range in &self.context.ranges {
@@ -93,16 +85,29 @@ impl Table {
             self.replace(name, inputs, &mut change);
         }
         let (mut delta, _) = change.finish(&self.index);
-        self.look_for_loops(None, &[], &mut delta);
+        delta.news.append(self.look_for_loops(None, &[]));
         delta
     }
 
+    fn look_for_loops(
+        &mut self,
+        services: Option<Vec<NamespacedName>>,
+        appeared: &[BindKey],
+    ) -> News {
+        let around = Around {
+            entries: &self.entries,
+            index: &self.index,
+            context: &self.context,
+        };
+        self.loops.look(around, services, appeared)
+    }
+
     /// Works out one Service again.
-    fn replace(&mut self, name: &NamespacedName, inputs: &Inputs<'_>, change: &mut Change) {
+    fn replace(&mut self, name: &NamespacedName, inputs: &Inputs<'_>, change: &mut Differences) {
         let old = self.entries.remove(name);
         let slices = inputs.slices.objects.get(name);
         let new = inputs.services.objects.get(name).map(|service| {
-            Entry::new(service, slices, &self.settings, &self.context, old.as_ref())
+            ServiceEntry::new(service, slices, &self.settings, &self.context, old.as_ref())
         });
         // The new claims come first, so that what both share is never free in between.
         if let Some(new) = &new {
@@ -113,8 +118,11 @@ impl Table {
         }
         self.loops.replaced(old.as_ref(), new.as_ref());
         change.count(name, old.as_ref(), new.as_ref());
-        let lacking =
-            |entry: Option<&Entry>| entry.map(Entry::no_local_endpoints).unwrap_or_default();
+        let lacking = |entry: Option<&ServiceEntry>| {
+            entry
+                .map(ServiceEntry::no_local_endpoints)
+                .unwrap_or_default()
+        };
         let (before, after) = (lacking(old.as_ref()), lacking(new.as_ref()));
         for (family, after) in after.iter() {
             let (sum, before) = (self.no_local_endpoints.get_mut(family), before.get(family));
@@ -163,7 +171,7 @@ impl Table {
     }
 
     /// What is wrong with one Service.
-    pub(super) fn complaints_of(&self, entry: &Entry) -> Vec<Complaint> {
+    pub(super) fn complaints_of(&self, entry: &ServiceEntry) -> Vec<Complaint> {
         let service = &entry.service.name;
         let frontends = entry.ports.iter().flat_map(|port| &port.frontends);
         let conflicts = frontends
@@ -188,14 +196,19 @@ impl Table {
 
 /// The differences that one update makes.
 #[derive(Debug, Default)]
-struct Change {
+struct Differences {
     journal: Journal,
     delta: Delta,
 }
 
-impl Change {
-    fn count(&mut self, name: &NamespacedName, old: Option<&Entry>, new: Option<&Entry>) {
-        let wrong = |entry: Option<&Entry>| {
+impl Differences {
+    fn count(
+        &mut self,
+        name: &NamespacedName,
+        old: Option<&ServiceEntry>,
+        new: Option<&ServiceEntry>,
+    ) {
+        let wrong = |entry: Option<&ServiceEntry>| {
             entry.map_or_else(BTreeSet::new, |entry| entry.complaints.uncounted())
         };
         self.journal.wrong_before.append(&mut wrong(old));
@@ -210,7 +223,7 @@ impl Change {
             (Some(_), None) | (None, Some(_)) => false,
         };
         self.delta.services_changed += usize::from(!is_same_service);
-        let routes = |entry: Option<&Entry>| -> Vec<*const Route> {
+        let routes = |entry: Option<&ServiceEntry>| -> Vec<*const Route> {
             entry
                 .map_or(&[][..], |e| &e.ports)
                 .iter()

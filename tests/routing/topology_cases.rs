@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use portico::routing::Settings;
-use portico::routing::categorize::{Candidate, Place, Uses, categorize};
+use portico::routing::categorize::{Candidate, Uses, Whereabouts, categorize};
 use portico::types::{
     Conditions, Endpoint, IpFamily, NamespacedName, Protocol, ServiceType, TrafficPolicy,
 };
@@ -59,7 +59,7 @@ fn endpoints_are_categorized_as_upstream_does() {
             cluster: !internal_local || external,
             local: internal_local || (external_local && external),
         };
-        let place = Place {
+        let place = Whereabouts {
             node: text(case, "node"),
             zone: case["zone"].as_str().unwrap_or_default(),
             node_hints: case["node_hints_enabled"]

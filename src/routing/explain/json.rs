@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::Known;
+use super::known::Known;
 use super::view::{PortView, ports};
 use crate::routing::Decision;
-use crate::routing::entry::Entry;
+use crate::routing::entry::ServiceEntry;
 use crate::types::{Complaint, NamespacedName};
 
 pub(super) fn decision(decision: &Decision) -> Value {
@@ -26,7 +26,7 @@ pub(super) fn everything(known: Known<'_>) -> Value {
     json!({ "services": services, "problems": texts(known.complaints()) })
 }
 
-pub(super) fn service(known: Known<'_>, entry: &Entry) -> Value {
+pub(super) fn service(known: Known<'_>, entry: &ServiceEntry) -> Value {
     let ports = ports(known.table, entry);
     json!({
         "service": entry.service.name.to_string(),

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::Known;
+use super::known::Known;
 use super::view::{PortView, ports};
-use crate::routing::entry::{Entry, Place, Placement};
+use crate::routing::entry::{Placement, ServiceEntry, Serving};
 use crate::routing::{Decision, Frontend, Target};
 use crate::types::{NamespacedName, Service, ServiceType, Subject, TrafficPolicy};
 
@@ -76,7 +76,7 @@ fn row(view: &PortView<'_>) -> [String; 5] {
     ]
 }
 
-pub(super) fn service(known: Known<'_>, entry: &Entry) -> String {
+pub(super) fn service(known: Known<'_>, entry: &ServiceEntry) -> String {
     let service = &entry.service;
     let mut text = format!("{}: {}\n", service.name, policies(service));
     if let Some(skipped) = entry.skipped {
@@ -168,11 +168,11 @@ fn port(view: &PortView<'_>) -> String {
 
 fn outcome(placement: &Placement, has_any: bool) -> String {
     match placement.place {
-        Place::LeftAlone => return "left alone: an address of this host".to_owned(),
-        Place::NoPortal => {
+        Serving::LeftAlone => return "left alone: an address of this host".to_owned(),
+        Serving::NoPortal => {
             return "not served: no portal, and not an address of this host".to_owned();
         }
-        Place::In(_) => (),
+        Serving::In(_) => (),
     }
     let Frontend { route, policy, .. } = &*placement.frontend;
     let target = match policy.target {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::routing::Table;
 use crate::routing::categorize::{Candidate, Categorized, Topology, Uses, categorize};
 use crate::routing::collect::{Collected, collect};
-use crate::routing::entry::{Entry, PortEntry};
+use crate::routing::entry::{PortEntry, ServiceEntry};
 use crate::routing::policy::Policies;
 
 /// One ServicePort in one family.
@@ -24,14 +24,21 @@ pub(super) struct EndpointView {
 }
 
 /// The ports of a Service.
-pub(super) fn ports<'a>(table: &'a Table, entry: &'a Entry) -> impl Iterator<Item = PortView<'a>> {
+pub(super) fn ports<'a>(
+    table: &'a Table,
+    entry: &'a ServiceEntry,
+) -> impl Iterator<Item = PortView<'a>> {
     entry
         .ports
         .iter()
         .filter_map(|port| view(table, entry, port))
 }
 
-fn view<'a>(table: &'a Table, entry: &'a Entry, port: &'a PortEntry) -> Option<PortView<'a>> {
+fn view<'a>(
+    table: &'a Table,
+    entry: &'a ServiceEntry,
+    port: &'a PortEntry,
+) -> Option<PortView<'a>> {
     let (context, route) = (&table.context, &port.route);
     let name = &route.name;
     let is_it = |p: &&crate::types::ServicePort| p.name == name.port && p.protocol == name.protocol;
@@ -42,7 +49,10 @@ fn view<'a>(table: &'a Table, entry: &'a Entry, port: &'a PortEntry) -> Option<P
     let lists = categorize(&found.candidates, uses, context.place());
     let mut endpoints = endpoints(&found, &lists, uses);
     for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.used) {
-        if let Some(own) = table.own_listener(endpoint.address, name.protocol) {
+        if let Some(own) = table
+            .index
+            .own_listener(endpoint.address, name.protocol, context)
+        {
             let (kind, whose) = (own.kind.as_str(), &own.route.name);
             endpoint.used = false;
             endpoint.reason = format!("{}, but a loop: it is a {kind} of {whose}", endpoint.reason);
