@@ -199,7 +199,9 @@ def seconds(duration):
 
 def short_cause(message):
     """A failure's kind, without the address."""
-    kinds = "connection refused|connection reset|EOF|broken pipe|no such host|i/o timeout|Timeout|deadline|no route|unreachable"
+    kinds = (
+        "connection refused|closed network connection|connection reset|EOF|broken pipe|no such host|i/o timeout|Timeout|deadline|no route|unreachable"
+    )
     found = re.search(kinds, message)
     kind = found[0] if found else message[-60:]
     if kind in ("i/o timeout", "Timeout", "deadline"):
