@@ -24,6 +24,11 @@ def focus(beginnings):
     return "|".join(re.sub(r"([\\.+*?()|\[\]{}^$/])", r"\\\1", name) for name in beginnings)
 
 
+def exactly(name):
+    """The regular expression for the test of this name."""
+    return f"{focus([name.strip()])} *$"
+
+
 class Outcome:
     """One test's."""
 

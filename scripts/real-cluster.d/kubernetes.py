@@ -42,6 +42,8 @@ class Cluster:
         self.folder, self.scripts, self.portico = pathlib.Path(folder), pathlib.Path(scripts), portico
         self.assets = None
         self.supervised = []
+        # What runs as the service proxy: a kind and its flags; None if that is not known.
+        self.proxies = None
 
     def install(self):
         """Builds what is missing; minutes the first time."""
@@ -52,23 +54,25 @@ class Cluster:
         said = run(self.scripts / "install", stdin=sp.DEVNULL).stdout
         self.assets = pathlib.Path(said.strip().splitlines()[-1])
 
-    def up(self, proxy="portico"):
-        """Starts everything, and waits until nodes and DNS are ready."""
+    def up(self, flags=""):
+        """Starts everything, portico with these flags, and waits until nodes and DNS are ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         policy = self.folder / "audit-policy.yaml"
         policy.write_text(AUDIT_POLICY)
-        flags = f"--audit-policy-file {policy} --audit-log-path {self.audit_log}"
+        audit = f"--audit-policy-file {policy} --audit-log-path {self.audit_log}"
+        environment = {"PORTICO": str(self.portico), "PORTICO_FLAGS": flags, "APISERVER_FLAGS": audit}
         # What it starts keeps the output open.
         with open(self.folder / "up.log", "wb") as log:
             done = sp.run(
                 [self.scripts / "up", self.folder, str(APISERVER_PORT)],
-                env=os.environ | {"PORTICO": str(self.portico), "PROXY": proxy, "APISERVER_FLAGS": flags},
+                env=os.environ | environment,
                 stdin=sp.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         if done.returncode:
             raise Failed(f"the cluster does not start: {(self.folder / 'up.log').read_text().strip()[-600:]}")
+        self.proxies = ("portico", flags)
 
     def is_up(self):
         """Whether an earlier run left it running."""
@@ -143,14 +147,24 @@ class Cluster:
 
     # --- the service proxy
 
-    def proxy(self, kind, flags=""):
-        """Ends the service proxies, and starts others everywhere."""
+    def proxy(self, kind, flags="", fresh=True):
+        """Ends the service proxies, and starts others everywhere, if these are not there already."""
+        if self.proxies == (kind, flags):
+            return
         self.unsupervise()
         environment = os.environ | {"PORTICO": str(self.portico), "PORTICO_FLAGS": flags}
         with open(self.folder / "proxy.log", "ab") as log:
             done = sp.run([self.scripts / "proxy", self.folder, kind], env=environment, stdin=sp.DEVNULL, stdout=log, stderr=log)
         if done.returncode:
             raise Failed(f"the service proxies do not start: {(self.folder / 'proxy.log').read_text().strip()[-400:]}")
+        self.proxies = (kind, flags)
+        if kind != "none" and fresh:
+            self.fresh_dns()
+
+    def fresh_dns(self):
+        """Starts the cluster's DNS anew: its watches went by the proxy that ended, and it may take a minute to notice."""
+        self.kubectl("-n", "kube-system", "rollout", "restart", "deployment/cluster-dns")
+        self.rolled_out("kube-system", "deployment/cluster-dns")
 
     def supervise(self, kind, flags=()):
         """Ends the service proxies, and starts others that a service manager of ours starts again a second after their end."""
@@ -199,23 +213,27 @@ class Cluster:
     def restart_apiserver(self, away=0.0):
         """Kills the apiserver, and starts it again as it was."""
         pid = int((self.folder / "apiserver.pid").read_text())
-        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+        words = [word.decode() for word in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]]
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: not running(pid), 10)
         time.sleep(away)
-        with open(self.folder / "apiserver.log", "ab") as log:
-            command = [word.decode() for word in words]
-            again = sp.Popen(
-                ["ip", "netns", "exec", "rc-cp", *command], cwd=self.folder, stdin=sp.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        threading.Thread(target=again.wait, daemon=True).start()
-        (self.folder / "apiserver.pid").write_text(f"{again.pid}\n")
 
         def ready():
+            # It gives up by itself when the machine is too busy for its start.
+            if not self.is_up():
+                self.start_apiserver(words)
             return self.kubectl("get", "--raw", "/readyz", check=False) == "ok"
 
-        if not eventually(ready, 120, 0.5):
+        if not eventually(ready, 180, 0.5):
             raise Failed("the apiserver does not come back")
+
+    def start_apiserver(self, words):
+        """Starts it with these words."""
+        with open(self.folder / "apiserver.log", "ab") as log:
+            command = ["ip", "netns", "exec", "rc-cp", *words]
+            again = sp.Popen(command, cwd=self.folder, stdin=sp.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        threading.Thread(target=again.wait, daemon=True).start()
+        (self.folder / "apiserver.pid").write_text(f"{again.pid}\n")
 
 
 class Supervised:

@@ -29,8 +29,7 @@ def use_plugin(cluster, plugin, mtu):
         (cluster.folder / node / "etc/cni/net.d/10-ptp.conflist").write_text(json.dumps(config))
     # containerd looks when the folder changes.
     time.sleep(2)
-    cluster.kubectl("-n", "kube-system", "rollout", "restart", "deployment/cluster-dns")
-    cluster.rolled_out("kube-system", "deployment/cluster-dns")
+    cluster.fresh_dns()
 
 
 def every_way(cluster):
@@ -93,19 +92,22 @@ def late_proxy(cluster, flags):
     """Pods that start while no proxy runs work as soon as one does."""
     cluster.proxy("none")
     name = "early"
+    cluster.kubectl("-n", app.NAMESPACE, "delete", "pod", name, "--ignore-not-found")
     ip = app.cluster_ip(cluster)
     command = f'args: ["-c", "until curl -sS --max-time 1 http://{ip}/hostname; do sleep 0.2; done"]'
     cluster.apply(
         app.pod(name, NODES[1], f", command: [sh], {command}", restartPolicy="Never").replace("  restartPolicy: Always\n", ""), app.NAMESPACE
     )
     waiting = eventually(lambda: "timed out" in cluster.kubectl("-n", app.NAMESPACE, "logs", name, check=False), 60, 0.5)
-    cluster.proxy("portico", flags)
+    cluster.proxy("portico", flags, fresh=False)
     began = time.monotonic()
     said = cluster.ended_pod(app.NAMESPACE, name, 30)
+    took = time.monotonic() - began
     cluster.kubectl("-n", app.NAMESPACE, "delete", "pod", name, "--wait=false")
+    cluster.fresh_dns()
     if not waiting or "web-" not in said.splitlines()[-1]:
         raise Failed(f"the pod says: {said[-200:]}")
-    return f"{time.monotonic() - began:.1f} s after the proxy's start"
+    return f"{took:.1f} s after the proxy's start"
 
 
 def node_leaves(cluster, node=NODES[1]):
@@ -167,6 +169,7 @@ def start_node(cluster, node):
         words = ["bash", "-c", script, "node", cluster.folder, node, cluster.assets, cluster.scripts]
         process = sp.Popen([str(word) for word in words], cwd=cluster.folder, stdin=sp.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     (cluster.folder / f"node-{node}.pid").write_text(f"{process.pid}\n")
+    cluster.proxies = None
     if not eventually(lambda: cluster.enter(node, "test", "-S", "/run/containerd/containerd.sock", check=False).returncode == 0, 60, 0.2):
         raise Failed(f"{node} does not start")
 

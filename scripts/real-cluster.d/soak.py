@@ -275,6 +275,7 @@ def run(cluster, kind, seconds, kinds=ALL_KINDS, flags=(), seed=1):
     app.start(cluster)
     try:
         app.reached(cluster, f"client-{NODES[0]}", f"http://{app.cluster_ip(cluster)}/hostname", 60)
+        cluster.fresh_dns()
         before = log_lines(cluster, kind)
         soak = Soak(cluster, int(seconds), kinds, seed)
         rounds = soak.run()
