@@ -149,7 +149,7 @@ class Cluster:
 
     def proxy(self, kind, flags="", fresh=True):
         """Ends the service proxies, and starts others everywhere, if these are not there already."""
-        if self.proxies == (kind, flags):
+        if self.proxies == (kind, flags) and not self.supervised:
             return
         self.unsupervise()
         environment = os.environ | {"PORTICO": str(self.portico), "PORTICO_FLAGS": flags}
