@@ -11,9 +11,8 @@ use super::settings;
 use super::world::{Changes, World};
 use crate::control;
 use crate::options::{Explain, Options};
-use crate::portal::PortalKind;
 use crate::routing::{ExplainRequest, Perfect, Table, explain};
-use crate::types::IpFamily;
+use crate::types::{IpFamily, PortalKind};
 
 /// Everything is read by then; the merge threads take no time.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,7 +1,6 @@
 //! Carries out what routing decided: addresses to the portal, sockets from the portal to the proxier.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use socket2::Socket;
 
-use crate::portal::{self, BindSpec, Portal};
+use crate::portal::{self, BindError, BindSpec, Portal};
 use crate::proxier::{ListenerChange, ListenerId, Proxier};
 use crate::routing::{Flow, Frontend, Kernel, Table};
 use crate::types::{BindKey, Capture, Complaint, Complaints, Subject};
@@ -335,14 +334,10 @@ impl Listeners {
         &mut self,
         key: BindKey,
         frontend: Arc<Frontend>,
-        error: &io::Error,
+        error: &BindError,
         now: Instant,
     ) {
-        let error = match error.kind() {
-            io::ErrorKind::AddrInUse => format!("{error}: another program listens there"),
-            io::ErrorKind::PermissionDenied => format!("{error}: needs CAP_NET_BIND_SERVICE"),
-            _ => error.to_string(),
-        };
+        let error = error.to_string();
         // Once per reason, not once per attempt.
         if self
             .failed

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use crate::options::{self, Command, Logging, Parsed};
 use crate::portal;
+use crate::types::PortalKind;
 use error::Error;
 
 /// Exit status of check.
@@ -116,12 +117,12 @@ fn print(text: &str) -> Result<(), Error> {
     }
 }
 
-/// `--portal`, as the portal layer has it; the layers share no type for it since neither imports the other.
-fn portal_kind(kind: options::PortalKind) -> portal::PortalKind {
+/// `--portal`, as all other layers have it.
+fn portal_kind(kind: options::PortalKind) -> PortalKind {
     match kind {
-        options::PortalKind::Auto => portal::PortalKind::Auto,
-        options::PortalKind::Netns => portal::PortalKind::Netns,
-        options::PortalKind::Host => portal::PortalKind::Host,
-        options::PortalKind::None => portal::PortalKind::None,
+        options::PortalKind::Auto => PortalKind::Auto,
+        options::PortalKind::Netns => PortalKind::Netns,
+        options::PortalKind::Host => PortalKind::Host,
+        options::PortalKind::None => PortalKind::None,
     }
 }

@@ -2,8 +2,8 @@
 
 use super::error::Error;
 use crate::options::{self, Mode, Options};
-use crate::portal::PortalKind;
 use crate::routing::{DetectLocal, NodePortAddresses, Settings, VirtualIps};
+use crate::types::PortalKind;
 
 /// Routing's settings on a machine whose portal is of this kind.
 pub(super) fn of(

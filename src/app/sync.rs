@@ -131,8 +131,6 @@ impl Sync {
                     }
                     self.listeners.retry_soon(Instant::now());
                 }
-                // The portal has logged it.
-                PortalEvent::Restored(_) => {}
             }
         }
         let services = changes.services - services;

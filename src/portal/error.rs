@@ -84,7 +84,7 @@ impl fmt::Display for Error {
             Self::Running => write!(
                 f,
                 "another portico serves this host (it holds the abstract socket {}): stop it first",
-                super::lock::NAME
+                super::marks::LOCK
             ),
             Self::AlreadyLocal { ip, link } => write!(
                 f,
@@ -104,6 +104,43 @@ impl fmt::Display for Error {
             ),
             Self::Kernel { what, error } => write!(f, "cannot {what}: {error}"),
         }
+    }
+}
+
+/// Why a listener could not be made, or could not be changed. Concerns that listener alone, and may be gone at the next try.
+#[derive(Debug)]
+pub struct BindError {
+    error: io::Error,
+    advice: &'static str,
+}
+
+impl BindError {
+    /// With what to do about it, beginning with a separator.
+    pub(super) fn new(error: io::Error, advice: &'static str) -> Self {
+        Self { error, advice }
+    }
+
+    /// Of which kind the kernel's answer is.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.error.kind()
+    }
+}
+
+impl From<io::Error> for BindError {
+    fn from(error: io::Error) -> Self {
+        Self::new(error, "")
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.error, self.advice)
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
     }
 }
 

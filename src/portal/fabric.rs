@@ -9,11 +9,11 @@ use nix::libc::{EADDRNOTAVAIL, ENODEV, ENOENT, ESRCH};
 use super::ledger::{Layout, Ledger, Object, Op};
 use super::netlink::{Netlink, Request, Route, Rule, TABLE_LOCAL, TABLE_MAIN, Via};
 use super::netns::{Inside, LO, VOICE, everything, gateway};
-use super::{Error, LINK, source};
+use super::error::Error;
+use super::marks::{LINK, TABLE};
+use super::source;
 use crate::types::{IpFamily, Protocol};
 
-/// Our routing table, which rules lead to. Above 255, where hand-made tables seldom are.
-pub(super) const TABLE: u32 = 7112;
 /// Before main (32766) and the rules of CNI plugins for pods' traffic, which start at 100; after local (0).
 const PRIORITY: u32 = 90;
 

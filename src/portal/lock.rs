@@ -6,13 +6,11 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::thread;
 use std::time::Duration;
 
-use super::Error;
+use super::error::Error;
+use super::marks::LOCK;
 
-/// An abstract name: it lives in the host's network namespace, as what it protects does, and ends with the process
-/// however that ends.
-pub(super) const NAME: &str = "portico/portal";
-
-/// Held as long as the portal.
+/// Held as long as the portal. An abstract name lives in the host's network namespace, as what it protects does, and ends
+/// with the process however that ends.
 pub(super) struct Lock {
     _socket: UnixListener,
 }
@@ -20,7 +18,7 @@ pub(super) struct Lock {
 impl Lock {
     pub(super) fn take() -> Result<Self, Error> {
         let bind =
-            || SocketAddr::from_abstract_name(NAME).and_then(|at| UnixListener::bind_addr(&at));
+            || SocketAddr::from_abstract_name(LOCK).and_then(|at| UnixListener::bind_addr(&at));
         let mut bound = bind();
         // A portico that is just ending, or a child that it is just starting, may hold it a moment longer.
         for _ in 0..20 {
@@ -34,7 +32,7 @@ impl Lock {
             Ok(socket) => Ok(Self { _socket: socket }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::Running),
             Err(error) => Err(Error::Kernel {
-                what: format!("take the abstract socket {NAME}"),
+                what: format!("take the abstract socket {LOCK}"),
                 error,
             }),
         }

@@ -8,345 +8,38 @@
 //! - **host**: captured addresses are delivered in the host's own namespace.
 //! - **none**: nothing is captured; virtual IPs work only if the host has them as addresses.
 //!
-//! Everything that we add to the host carries a mark: the link's name, and [`netlink::PROTOCOL`] on routes and rules. The
+//! Everything that we add to the host carries a mark: the link's name, and protocol 112 on routes and rules. The
 //! start removes what an earlier run left, and so does [`cleanup`].
 //!
 //! ```text
+//! handle   what the owner has: the kinds in their order, captures, sockets, the end
 //! ledger   pure: captures -> kernel objects, counted, with a minute of lingering      filter   pure: source ranges -> BPF
-//! fabric   those objects as routes and rules; restoring them                          netns    the namespace, its thread
+//! state    what may be captured, by what else it is (surroundings)                    socket   listeners and their options
+//! fabric   the ledger's objects as routes and rules; restoring them                   netns    the namespace, its thread
 //! watch    thread: rtnetlink announcements -> restoring, events                       netlink  requests, dumps, monitor
-//! unsent   ended connections whose last bytes are still on their way
+//! unsent   ended connections whose last bytes are still on their way                  marks    what ours is told by
 //! ```
 
 pub mod check;
 mod error;
+mod event;
 mod fabric;
-pub(crate) mod filter;
+mod filter;
+mod handle;
 pub mod ledger;
 mod lock;
+mod marks;
 pub mod netlink;
 mod netns;
 mod socket;
 mod source;
 mod state;
+mod surroundings;
 mod unsent;
 mod watch;
 
-use std::collections::HashSet;
-use std::fmt;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use ipnet::IpNet;
-use socket2::Socket;
-
-use crate::types::{Capture, Protocol, Scope};
-use fabric::Fabric;
-use ledger::Ledger;
-use lock::Lock;
-use netlink::{Monitor, Netlink};
-use netns::{Inside, Order};
-use socket::Freedom;
-use state::{Routed, State};
-use watch::Watch;
-
-pub use error::Error;
-pub(crate) use fabric::{Report, Restored};
+pub use error::{BindError, Error};
+pub use event::PortalEvent;
+pub use handle::{Portal, cleanup};
 pub use socket::BindSpec;
-
-/// The name of our link, on both ends.
-const LINK: &str = "vethportico";
-
-/// Which kind of portal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum PortalKind {
-    /// The first of the others that works.
-    Auto,
-    Netns,
-    Host,
-    None,
-}
-
-impl fmt::Display for PortalKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Netns => "netns",
-            Self::Host => "host",
-            Self::None => "none",
-        })
-    }
-}
-
-/// Something that the portal's owner may want to react to. What had to be repaired has been, and is in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PortalEvent {
-    /// The host's addresses changed: see [`Portal::host_addresses`]. Captures and listeners that failed for an address
-    /// may work now.
-    Addresses,
-    /// Something of ours had been removed and is back.
-    Restored(Restored),
-}
-
-/// Addresses that must not be captured whole for the sake of one port, where the kernel cannot route by port.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Protected {
-    /// The apiserver's, and endpoints'.
-    pub(crate) addresses: Arc<HashSet<IpAddr>>,
-    /// The pods'.
-    pub(crate) nets: Vec<IpNet>,
-}
-
-/// See the module's page. Dropping it removes what it added to the host.
-pub struct Portal {
-    kind: PortalKind,
-    fell_back: Vec<(PortalKind, Error)>,
-    state: Arc<Mutex<State>>,
-    /// Makes sockets in the namespace of our own.
-    orders: Option<Sender<Order>>,
-    events: Receiver<PortalEvent>,
-    /// Before `_lock`: nothing may be restored when the next portico may be starting.
-    watch: Option<Watch>,
-    _lock: Option<Lock>,
-}
-
-impl Portal {
-    /// Opens a portal in the network namespace of the calling thread, which [`Self::bind`] must be called in too.
-    ///
-    /// With [`PortalKind::Auto`] the first kind that works is taken and the reasons against the others are logged; another
-    /// portico on this host is an error even so.
-    pub fn open(kind: PortalKind) -> Result<Self, Error> {
-        let kinds = match kind {
-            PortalKind::Auto => &[PortalKind::Netns, PortalKind::Host][..],
-            PortalKind::Netns | PortalKind::Host | PortalKind::None => &[],
-        };
-        let mut fell_back = Vec::new();
-        for kind in kinds {
-            match Self::open_kind(*kind, Vec::new()) {
-                Err(Error::Running) => return Err(Error::Running),
-                Err(error) => {
-                    log::warn!("portal: {kind} does not work: {error}");
-                    fell_back.push((*kind, error));
-                }
-                Ok(mut portal) => {
-                    portal.fell_back = fell_back;
-                    return Ok(portal);
-                }
-            }
-        }
-        let kind = match kind {
-            PortalKind::Auto => PortalKind::None,
-            other => other,
-        };
-        Self::open_kind(kind, fell_back)
-    }
-
-    fn open_kind(kind: PortalKind, fell_back: Vec<(PortalKind, Error)>) -> Result<Self, Error> {
-        let failed = |error| Error::net_admin("open a netlink socket", error);
-        let mut host = Netlink::new().map_err(failed)?;
-        let monitor = Monitor::new(host.port()).map_err(failed)?;
-        let (mut lock, mut inside, mut orders) = (None, None, None);
-        if kind != PortalKind::None {
-            lock = Some(Lock::take()?);
-            fabric::clean(&mut host)?;
-        }
-        if kind == PortalKind::Netns {
-            let opened = Inside::open(&mut host)?;
-            orders = Some(opened.orders());
-            inside = Some(opened);
-        }
-        let mut routed = None;
-        if kind != PortalKind::None {
-            let fabric = Fabric::open(&mut host, inside)?;
-            let ledger = Ledger::new(fabric.layout());
-            routed = Some(Routed { ledger, fabric });
-        }
-        let state = Arc::new(Mutex::new(State {
-            host,
-            routed,
-            protected: Protected::default(),
-        }));
-        let (sender, events) = unbounded();
-        let watch = Watch::start(monitor, Arc::clone(&state), sender)?;
-        Ok(Self {
-            kind,
-            fell_back,
-            state,
-            orders,
-            events,
-            watch: Some(watch),
-            _lock: lock,
-        })
-    }
-
-    /// Which kind it is; never `Auto`.
-    pub fn kind(&self) -> PortalKind {
-        self.kind
-    }
-
-    /// The kinds that were tried before this one, and why they do not work.
-    pub fn fell_back(&self) -> &[(PortalKind, Error)] {
-        &self.fell_back
-    }
-
-    /// Whether single ports of external and load-balancer IPs can be captured. Without that their whole addresses are,
-    /// unless they are [`Protected`].
-    pub fn routes_by_port(&self) -> bool {
-        self.state().routes_by_port()
-    }
-
-    /// Says which addresses must never be captured whole. Counts from the next [`Self::apply`] on.
-    pub(crate) fn protect(&self, protected: Protected) {
-        self.state().protected = protected;
-    }
-
-    /// Captures some addresses and gives others up, which stay routed to the portal for a minute (see
-    /// [`Self::next_deadline`]). Returns what cannot be captured; asking again later is up to the caller.
-    ///
-    /// Best called after [`Self::bind`] has made the listeners for what is added: then nobody is refused.
-    pub fn apply(
-        &self,
-        add: &[Capture],
-        remove: &[Capture],
-        now: Instant,
-    ) -> Vec<(Capture, Error)> {
-        self.state().apply(add, remove, now)
-    }
-
-    /// Lets go of what has been given up for long enough.
-    pub fn tick(&self, now: Instant) {
-        self.state().tick(now);
-    }
-
-    /// Whether a connection to this address and port meets only what is kept for a minute after it was given up.
-    pub(crate) fn lingers(&self, addr: SocketAddr, protocol: Protocol) -> bool {
-        let captures = [Capture::Address(addr.ip()), Capture::Port(addr, protocol)];
-        let state = self.state();
-        let ledger = state.routed.as_ref().map(|routed| &routed.ledger);
-        ledger.is_some_and(|ledger| captures.iter().any(|capture| ledger.lingers(capture)))
-    }
-
-    /// Whether what reaches the portal for this address is taken there, if only to be refused.
-    pub(crate) fn delivers(&self, ip: IpAddr) -> bool {
-        let state = self.state();
-        let ledger = state.routed.as_ref().map(|routed| &routed.ledger);
-        ledger.is_some_and(|ledger| ledger.delivers(ip))
-    }
-
-    /// When [`Self::tick`] next has something to do.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let routed = |state: &State| state.routed.as_ref()?.ledger.next_deadline();
-        routed(&self.state())
-    }
-
-    /// Makes sockets, in the order asked for. An error concerns that socket alone and may be gone at the next try.
-    ///
-    /// TCP sockets listen already; accepted connections inherit TCP_NODELAY and keepalive. UDP sockets on the wildcard
-    /// address deliver IP_PKTINFO or IPV6_PKTINFO. All are nonblocking and IPv6 ones take no IPv4.
-    pub fn bind(&self, specs: &[BindSpec]) -> Vec<io::Result<Arc<Socket>>> {
-        let inside = |spec: &BindSpec| spec.key.scope == Scope::Portal && self.orders.is_some();
-        let mut made_inside =
-            self.bind_inside(specs.iter().filter(|s| inside(s)).cloned().collect());
-        let sockets = specs.iter().map(|spec| {
-            let made = if inside(spec) {
-                let missing = || Err(io::Error::other("the portal's namespace is gone"));
-                made_inside.next().unwrap_or_else(missing)
-            } else {
-                socket::open(spec, self.freedom(spec.key.scope))
-            };
-            made.map(Arc::new)
-        });
-        sockets.collect()
-    }
-
-    fn bind_inside(&self, specs: Vec<BindSpec>) -> std::vec::IntoIter<io::Result<Socket>> {
-        let order = || {
-            let (answer, sockets) = bounded(1);
-            let orders = self.orders.as_ref().filter(|_| !specs.is_empty())?;
-            orders.send((specs, answer)).ok()?;
-            sockets.recv().ok()
-        };
-        order().unwrap_or_default().into_iter()
-    }
-
-    fn freedom(&self, scope: Scope) -> Freedom {
-        match (self.kind, scope) {
-            (PortalKind::Host, Scope::Portal) => Freedom::Transparent,
-            _ => Freedom::Strict,
-        }
-    }
-
-    /// Changes which sources a socket hears, from the next connection or datagram on.
-    pub fn refilter(&self, socket: &Socket, allow: Option<&[IpNet]>) -> io::Result<()> {
-        socket::refilter(socket, allow)
-    }
-
-    /// All addresses that this host has now, loopback included.
-    pub fn host_addresses(&self) -> Result<Vec<IpAddr>, Error> {
-        let addresses = self.state().host.addresses();
-        let addresses = addresses.map_err(|error| Error::Kernel {
-            what: "list this host's addresses".to_owned(),
-            error,
-        })?;
-        Ok(addresses.into_iter().map(|address| address.ip).collect())
-    }
-
-    /// What the portal has noticed. Never closed while the portal lives.
-    pub fn events(&self) -> &Receiver<PortalEvent> {
-        &self.events
-    }
-
-    /// How many connections have ended, but for their last bytes or their FIN, which the client has not acknowledged:
-    /// [`Self::close`] would cut these off. None if that cannot be seen.
-    pub(crate) fn unacknowledged(&self) -> Option<usize> {
-        let state = self.state();
-        let Some(routed) = &state.routed else {
-            return Some(0);
-        };
-        let count = match &routed.fabric.inside {
-            Some(inside) => unsent::count(inside.proc_net(), |_| true),
-            None => unsent::count(Path::new("/proc/thread-self/net"), |ip| {
-                routed.ledger.delivers(ip)
-            }),
-        };
-        count.ok()
-    }
-
-    /// Removes what was added to the host. Connections through the portal end here.
-    pub(crate) fn close(mut self) -> Result<Report, Error> {
-        self.shut()
-    }
-
-    fn shut(&mut self) -> Result<Report, Error> {
-        // The thread ends, so that it does not put back what is removed now.
-        if self.watch.take().is_none() || self.kind == PortalKind::None {
-            return Ok(Report::default());
-        }
-        fabric::clean(&mut self.state().host)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Portal {
-    fn drop(&mut self) {
-        if let Err(error) = self.shut() {
-            log::warn!("portal: {error}");
-        }
-    }
-}
-
-/// Removes what an earlier run left on this host. An error if a portico is running.
-pub fn cleanup() -> Result<Report, Error> {
-    let _lock = Lock::take()?;
-    let host = Netlink::new();
-    let mut host = host.map_err(|error| Error::net_admin("open a netlink socket", error))?;
-    fabric::clean(&mut host)
-}
+pub(crate) use surroundings::Protected;

@@ -21,9 +21,10 @@ use ipnet::IpNet;
 use nix::sched::{CloneFlags, unshare};
 use socket2::Socket;
 
+use super::error::{BindError, Error};
+use super::marks::LINK;
 use super::netlink::{LinkSettings, Mac, Netlink, Request, Route, TABLE_MAIN, Veth, Via};
 use super::socket::{self, BindSpec, Freedom};
-use super::{Error, LINK};
 use crate::types::IpFamily;
 
 /// The index of lo in every namespace.
@@ -61,7 +62,7 @@ pub(super) fn everything(family: IpFamily) -> IpNet {
 }
 
 /// Sockets to make inside, and where to send them.
-pub(super) type Order = (Vec<BindSpec>, Sender<Vec<io::Result<Socket>>>);
+pub(super) type Order = (Vec<BindSpec>, Sender<Vec<Result<Socket, BindError>>>);
 
 /// The namespace.
 pub(super) struct Inside {

@@ -10,8 +10,9 @@ use nix::libc::{EACCES, EMFILE, ENOENT};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
+use super::error::BindError;
 use super::filter;
-use crate::types::{BindKey, IpFamily, Protocol, Scope};
+use crate::types::{BindKey, IpFamily, Protocol};
 
 /// The kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 65535;
@@ -45,8 +46,11 @@ pub(super) enum Freedom {
 
 /// Makes the socket in the namespace of the calling thread: nonblocking, close-on-exec; a TCP socket listens and what it
 /// accepts has TCP_NODELAY and keepalive; a UDP socket on the wildcard address reports each datagram's destination.
-pub(super) fn open(spec: &BindSpec, freedom: Freedom) -> io::Result<Socket> {
-    make(spec, freedom).map_err(|error| explain(&spec.key, error))
+pub(super) fn open(spec: &BindSpec, freedom: Freedom) -> Result<Socket, BindError> {
+    make(spec, freedom).map_err(|error| {
+        let advice = advice(&error, &spec.key, freedom);
+        BindError::new(error, advice)
+    })
 }
 
 fn make(spec: &BindSpec, freedom: Freedom) -> io::Result<Socket> {
@@ -130,22 +134,16 @@ fn refilter_as(socket: &Socket, family: IpFamily, allow: Option<&[IpNet]>) -> io
     socket.attach_filter(&filter::instructions(&program))
 }
 
-/// The same kind of error, with what failed and what to do.
-fn explain(key: &BindKey, error: io::Error) -> io::Error {
-    let hint = match error.raw_os_error() {
-        Some(EMFILE) => " (raise the limit of open files: LimitNOFILE, ulimit -n)",
-        Some(EACCES) if key.addr.port() < 1024 => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
-        _ if error.kind() == io::ErrorKind::AddrInUse => match key.scope {
-            Scope::Host => " (a program on this host is bound to that port)",
-            Scope::Portal => {
-                " (a program on this host is bound to that port; with the netns portal it would not conflict)"
-            }
-        },
+/// What to do about it, as far as that can be told.
+fn advice(error: &io::Error, key: &BindKey, freedom: Freedom) -> &'static str {
+    let low = key.addr.port() < 1024;
+    match (error.raw_os_error(), error.kind(), freedom) {
+        (Some(EMFILE), _, _) => "; raise the limit of open files (LimitNOFILE, ulimit -n)",
+        (Some(EACCES), _, _) if low => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        (_, io::ErrorKind::AddrInUse, Freedom::Strict) => ": another program listens there",
+        (_, io::ErrorKind::AddrInUse, Freedom::Transparent) => {
+            ": another program listens there (it would not be in the way of the netns portal)"
+        }
         _ => "",
-    };
-    let BindKey { addr, protocol, .. } = key;
-    io::Error::new(
-        error.kind(),
-        format!("cannot listen on {addr}/{protocol}: {error}{hint}"),
-    )
+    }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use super::error::Error;
+use super::event::PortalEvent;
 use super::netlink::{Change, Monitor};
 use super::state::State;
-use super::{Error, PortalEvent};
 
 /// Changes come in flocks: an interface that goes takes its addresses and routes along.
 const GATHER: Duration = Duration::from_millis(10);
@@ -97,7 +98,6 @@ fn run(mut monitor: Monitor, stop: &OwnedFd, state: &Mutex<State>, events: &Send
                         ""
                     }
                 );
-                let _ = events.send(PortalEvent::Restored(restored));
             }
             Err(error) => {
                 let text = error.to_string();

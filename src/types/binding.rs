@@ -36,3 +36,19 @@ pub enum Capture {
     /// A ServiceCIDR: what no Service holds there is dropped.
     Range(IpNet),
 }
+
+impl Capture {
+    /// The address that it is about; of a range the first.
+    pub(crate) fn ip(&self) -> IpAddr {
+        match self {
+            Self::Address(ip) => *ip,
+            Self::Port(addr, _) => addr.ip(),
+            Self::Range(net) => net.addr(),
+        }
+    }
+
+    /// Whether the rest of the address is not ours.
+    pub(crate) fn is_port(&self) -> bool {
+        matches!(self, Self::Port(..))
+    }
+}

@@ -10,6 +10,7 @@ mod endpoints;
 mod name;
 mod node;
 mod object;
+mod portal_kind;
 mod problem;
 mod protocol;
 mod service;
@@ -24,6 +25,7 @@ pub use endpoints::{Conditions, Endpoint, EndpointPort, EndpointSlice, Hints, Su
 pub use name::{NamespacedName, ServicePortName};
 pub use node::{Node, ServiceCidr};
 pub use object::{Object, ObjectKind};
+pub use portal_kind::PortalKind;
 pub use problem::{Problem, Problems};
 pub use protocol::{IpFamily, PerFamily, Protocol};
 pub use service::{Service, ServicePort, ServiceType, TrafficPolicy};

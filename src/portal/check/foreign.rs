@@ -7,9 +7,11 @@ use std::io;
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::libc;
 
-use super::{Line, missing, note, ok};
+use super::line::{Line, missing, note, ok};
 use crate::portal::netlink::uapi::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR};
-use crate::portal::netlink::{Netlink, attributes, messages, outcome, receive, text_of};
+use crate::portal::netlink::Netlink;
+use crate::portal::netlink::codec::{attributes, messages, outcome, text_of};
+use crate::portal::netlink::datagram::receive;
 
 /// The remains, or the presence, of a kube-proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

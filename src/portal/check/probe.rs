@@ -9,12 +9,16 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::{Findings, Foreign, Trial};
+use super::findings::{Findings, Trial};
+use super::foreign::Foreign;
+use crate::portal::error::Error;
+use crate::portal::handle::Portal;
 use crate::portal::lock::Lock;
+use crate::portal::marks::LINK;
 use crate::portal::netlink::{Netlink, Request};
 use crate::portal::netns::LO;
-use crate::portal::{BindSpec, Error, LINK, Portal, PortalKind};
-use crate::types::{BindKey, Capture, IpFamily, Protocol, Scope};
+use crate::portal::socket::BindSpec;
+use crate::types::{BindKey, Capture, IpFamily, PortalKind, Protocol, Scope};
 
 /// In link-local space and beside our next hops, so that no host knows them.
 const VIRTUAL: [IpAddr; 2] = [

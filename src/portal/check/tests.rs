@@ -1,4 +1,6 @@
+use super::super::foreign::Foreign;
 use super::*;
+use crate::portal::error::Error;
 
 fn carried() -> Trial {
     Trial::Carried {

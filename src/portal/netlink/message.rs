@@ -11,8 +11,6 @@ use crate::types::Protocol;
 pub(crate) const TABLE_MAIN: u32 = 254;
 /// The routing table of what is delivered here.
 pub(crate) const TABLE_LOCAL: u32 = 255;
-/// Our mark on routes and rules.
-pub(crate) const PROTOCOL: u8 = 112;
 
 /// An Ethernet address.
 pub(crate) type Mac = [u8; 6];

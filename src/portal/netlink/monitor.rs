@@ -10,8 +10,10 @@ use socket2::SockRef;
 
 use super::codec::{Message, messages};
 use super::uapi::*;
-use super::{ANSWER_SIZE, read, receive};
+use super::datagram::{ANSWER_SIZE, receive};
+use super::read;
 use crate::portal::filter;
+use crate::portal::marks::PROTOCOL;
 
 /// Links; IPv4 addresses, routes, rules; IPv6 addresses, routes, rules.
 const GROUPS: [u32; 7] = [
@@ -81,7 +83,7 @@ impl Monitor {
     pub(crate) fn new(own: u32) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         // Before joining, so that nothing slips through: hosts that speak BGP change thousands of routes.
-        let program = filter::announcements(own, super::PROTOCOL);
+        let program = filter::announcements(own, PROTOCOL);
         SockRef::from(&socket).attach_filter(&filter::instructions(&program))?;
         socket.bind_auto()?;
         for group in GROUPS {

@@ -4,9 +4,12 @@ use std::io;
 
 use nix::libc::{EAFNOSUPPORT, ENODEV, EOPNOTSUPP};
 
+use super::message::{Address, Link, Route, Rule, TABLE_MAIN};
+use super::read;
+use super::socket::Netlink;
 use super::uapi::*;
 use super::write::number;
-use super::{Address, Link, Netlink, PROTOCOL, Route, Rule, TABLE_MAIN, read};
+use crate::portal::marks::PROTOCOL;
 use crate::types::IpFamily;
 
 impl Netlink {

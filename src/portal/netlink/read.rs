@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::codec::{Message, attributes, ip_of, text_of, u8_of, u32_of};
+use super::message::{Address, Link, Route, Rule, Via};
 use super::uapi::*;
-use super::{Address, Link, PROTOCOL, Route, Rule, Via};
+use crate::portal::marks::PROTOCOL;
 use crate::types::{IpFamily, Protocol};
 
 /// The link of a `RTM_NEWLINK`.

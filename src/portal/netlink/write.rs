@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::PROTOCOL;
 use super::codec::Writer;
 use super::message::{Action, LinkSettings, Mac, OwnedVeth, Request, Route, Rule, Via};
 use super::uapi::*;
+use crate::portal::marks::PROTOCOL;
 use crate::types::{IpFamily, Protocol};
 
 const ADD: u16 = NLM_F_CREATE | NLM_F_EXCL;

@@ -21,7 +21,7 @@ use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 
 use super::super::codec::{attributes, messages, u32_of};
 use super::super::rng::{Rng, seeds};
-use super::super::{Veth, message};
+use super::super::message::{self, Veth};
 use super::*;
 
 fn written(request: &Request, sequence: u32, flags: u16) -> Vec<u8> {

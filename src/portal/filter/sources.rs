@@ -1,67 +1,14 @@
-//! Classic socket filters: who a listener hears. The kernel runs them on each packet before the socket sees it, so a
-//! source that is left out meets silence, as with a firewall's DROP.
-//!
-//! Pure: networks in, instructions out. The tests run the instructions.
+//! Who a listener hears: source networks in, a program out.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use nix::libc::{RTM_DELROUTE, RTM_NEWROUTE, RTM_NEWRULE};
-use socket2::SockFilter;
 
+use super::instruction::{
+    DROP, Instruction, JUMP, JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_EQUAL, LOAD_WORD,
+    MAX_INSTRUCTIONS, NETWORK_HEADER, PASS,
+};
 use crate::types::IpFamily;
-
-/// What one filter may hold (the kernel's BPF_MAXINSNS).
-pub(crate) const MAX_INSTRUCTIONS: usize = 4096;
-
-/// Loads relative to the network header, wherever the packet's data begins (SKF_NET_OFF).
-const NETWORK_HEADER: u32 = 0xfff0_0000;
-
-const LOAD_WORD: u16 = 0x20;
-const LOAD_HALF: u16 = 0x28;
-const LOAD_BYTE: u16 = 0x30;
-const JUMP: u16 = 0x05;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP_GREATER: u16 = 0x25;
-const JUMP_GREATER_EQUAL: u16 = 0x35;
-const RETURN: u16 = 0x06;
-
-/// Keep the whole packet.
-const PASS: Instruction = Instruction::new(RETURN, 0, 0, u32::MAX);
-/// Keep nothing of it.
-const DROP: Instruction = Instruction::new(RETURN, 0, 0, 0);
-
-/// One classic BPF instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Instruction {
-    /// What to do.
-    pub(crate) code: u16,
-    /// Instructions to skip if a condition holds.
-    pub(crate) jump_true: u8,
-    /// Instructions to skip if it does not.
-    pub(crate) jump_false: u8,
-    /// The operand.
-    pub(crate) operand: u32,
-}
-
-impl Instruction {
-    const fn new(code: u16, jump_true: u8, jump_false: u8, operand: u32) -> Self {
-        Self {
-            code,
-            jump_true,
-            jump_false,
-            operand,
-        }
-    }
-}
-
-/// A program in the form that the socket wants.
-pub(crate) fn instructions(program: &[Instruction]) -> Vec<SockFilter> {
-    program
-        .iter()
-        .map(|i| SockFilter::new(i.code, i.jump_true, i.jump_false, i.operand))
-        .collect()
-}
 
 /// The program that passes packets from `allow` and no others. Networks of the other family are ignored; None if it
 /// would be longer than the kernel takes.
@@ -79,30 +26,6 @@ pub(crate) fn sources(family: IpFamily, allow: &[IpNet]) -> Option<Vec<Instructi
     let mut program = Vec::new();
     emit_word(&prefixes, source, 0, &mut program);
     (program.len() <= MAX_INSTRUCTIONS).then_some(program)
-}
-
-/// The program for a socket that listens to rtnetlink: it passes links, addresses and removed rules, default routes, and
-/// the removal of routes that carry `protocol`; nothing that socket `own` did.
-pub(crate) fn announcements(own: u32, protocol: u8) -> Vec<Instruction> {
-    // Loads are big-endian, netlink's numbers are not.
-    let half = |number: u16| u32::from(u16::from_be_bytes(number.to_ne_bytes()));
-    let word = |number: u32| u32::from_be_bytes(number.to_ne_bytes());
-    // nlmsghdr {u32 length, u16 type, u16 flags, u32 sequence, u32 port}, rtmsg {u8 family, u8 destination length, ..}
-    let (kind, port, destination_length, route_protocol) = (4, 12, 17, 21);
-    vec![
-        Instruction::new(LOAD_WORD, 0, 0, port),
-        Instruction::new(JUMP_EQUAL, 9, 0, word(own)),
-        Instruction::new(LOAD_HALF, 0, 0, kind),
-        Instruction::new(JUMP_EQUAL, 7, 0, half(RTM_NEWRULE)),
-        Instruction::new(JUMP_EQUAL, 3, 0, half(RTM_NEWROUTE)),
-        Instruction::new(JUMP_EQUAL, 0, 4, half(RTM_DELROUTE)),
-        Instruction::new(LOAD_BYTE, 0, 0, route_protocol),
-        Instruction::new(JUMP_EQUAL, 2, 0, u32::from(protocol)),
-        Instruction::new(LOAD_BYTE, 0, 0, destination_length),
-        Instruction::new(JUMP_EQUAL, 0, 1, 0),
-        PASS,
-        DROP,
-    ]
 }
 
 /// A network as 32-bit words, which is what instructions compare.
@@ -193,36 +116,8 @@ fn emit_group(group: &[Prefix], source: u32, index: usize, program: &mut Vec<Ins
 
 #[cfg(test)]
 mod tests {
+    use super::super::instruction::run;
     use super::*;
-
-    /// Runs a program as the kernel does; true if the packet passes. `base` is what NETWORK_HEADER stands for.
-    fn run(program: &[Instruction], packet: &[u8]) -> bool {
-        let (mut accumulator, mut at) = (0u32, 0usize);
-        loop {
-            let i = program[at];
-            at += 1;
-            let offset = (i.operand & !NETWORK_HEADER) as usize;
-            let load = |size: usize| {
-                packet[offset..offset + size]
-                    .iter()
-                    .fold(0u32, |word, byte| word << 8 | u32::from(*byte))
-            };
-            let mut branch = |condition: bool| {
-                at += usize::from(if condition { i.jump_true } else { i.jump_false });
-            };
-            match i.code {
-                LOAD_WORD => accumulator = load(4),
-                LOAD_HALF => accumulator = load(2),
-                LOAD_BYTE => accumulator = load(1),
-                JUMP => at += i.operand as usize,
-                JUMP_EQUAL => branch(accumulator == i.operand),
-                JUMP_GREATER => branch(accumulator > i.operand),
-                JUMP_GREATER_EQUAL => branch(accumulator >= i.operand),
-                RETURN => return i.operand != 0,
-                code => panic!("instruction {code:#x}"),
-            }
-        }
-    }
 
     fn packet(from: IpAddr) -> Vec<u8> {
         let mut packet = vec![0xaa; 40];
@@ -348,37 +243,5 @@ mod tests {
         }
         assert!(!hears(&longest, "10.0.0.1"));
         assert_eq!(sources(IpFamily::V4, &list(700)), None);
-    }
-
-    #[test]
-    fn announcements_that_concern_us() {
-        let program = announcements(4711, 112);
-        let message = |kind: u16, port: u32, destination_length: u8, protocol: u8| {
-            let mut bytes = vec![0; 28];
-            bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-            bytes[12..16].copy_from_slice(&port.to_ne_bytes());
-            (bytes[17], bytes[21]) = (destination_length, protocol);
-            bytes
-        };
-        for (kind, port, length, protocol, passes) in [
-            (16, 0, 0, 0, true),     // a link
-            (21, 0, 0, 0, true),     // an address is gone
-            (21, 4711, 0, 0, false), // our own doing
-            (24, 0, 24, 3, false),   // someone's new route
-            (24, 0, 0, 3, true),     // a new default route
-            (25, 9, 24, 3, false),
-            (25, 9, 0, 3, true),
-            (25, 9, 32, 112, true), // ours, removed by someone else
-            (25, 4711, 32, 112, false),
-            (32, 9, 0, 0, false), // a new rule
-            (33, 9, 0, 0, true),
-        ] {
-            let message = message(kind, port, length, protocol);
-            assert_eq!(
-                run(&program, &message),
-                passes,
-                "{kind} {port} {length} {protocol}"
-            );
-        }
     }
 }
