@@ -661,6 +661,72 @@ fn node_ports_are_bound_in_the_hosts_namespace() {
     assert_eq!(ask(&net.client, &addr).unwrap(), "[::]:30080");
 }
 
+#[test]
+fn what_a_portal_holds_can_be_handed_on() {
+    let Some(net) = Net::new() else { return };
+    let before = traces(&net.node);
+    for kind in [PortalKind::Netns, PortalKind::Host] {
+        // Everything on one thread of the node's, as in two processes one after the other.
+        net.node.run(|| {
+            let spec = |addr: &str| BindSpec {
+                key: BindKey {
+                    scope: Scope::Portal,
+                    addr: addr.parse().unwrap(),
+                    protocol: Protocol::Tcp,
+                },
+                allow: None,
+            };
+            let listener = |portal: &Portal, addr: &str| {
+                let made = portal.bind(&[spec(addr)]).pop().unwrap().unwrap();
+                serve(made.try_clone().unwrap().into(), addr);
+                made
+            };
+            let captures = [
+                address("10.96.0.1"),
+                address("10.96.0.2"),
+                address("fd96::1"),
+                port("198.18.0.1:80", Protocol::Tcp),
+            ];
+            let first = Portal::open(kind).unwrap();
+            assert!(first.apply(&captures, &[], Instant::now()).is_empty());
+            let given_up = [address("10.96.0.2")];
+            assert!(first.apply(&[], &given_up, Instant::now()).is_empty());
+            let _old = ["10.96.0.1:80", "198.18.0.1:80"].map(|addr| listener(&first, addr));
+
+            let holdings = first.hand_on();
+            // Nothing of it has ended, and nobody else may have it.
+            for addr in ["10.96.0.1:80", "198.18.0.1:80"] {
+                assert_answers(&net.client, addr);
+            }
+            assert_fails(&net.client, "10.96.0.2:80", ErrorKind::ConnectionRefused);
+            assert!(matches!(Portal::open(kind), Err(Error::Running)));
+
+            // What others damage meanwhile is whole again.
+            net.node.ip("rule del to 198.18.0.1");
+            let second = Portal::adopt(holdings).unwrap();
+            assert_eq!(second.kind(), kind);
+            for addr in ["10.96.0.1:80", "198.18.0.1:80"] {
+                assert_answers(&net.client, addr);
+            }
+            assert!(second.routes_by_port());
+            let _new = ["10.96.0.1:81", "[fd96::1]:80"].map(|addr| listener(&second, addr));
+            assert_answers(&net.client, "10.96.0.1:81");
+            assert_answers(&net.client, "[fd96::1]:80");
+            // The minute of what was given up goes on.
+            let due = second.next_deadline().unwrap();
+            assert!(due <= Instant::now() + LINGER);
+            second.tick(due);
+            assert_eq!(second.next_deadline(), None);
+            assert!(
+                !net.node
+                    .ip("route show table all proto 112")
+                    .contains("10.96.0.2")
+            );
+        });
+        assert_eq!(traces(&net.node), before, "{kind}");
+    }
+}
+
 /// Several datagrams' worth of requests, of which some fail, each for a reason of its own.
 #[test]
 fn each_of_many_requests_meets_its_own_fate() {

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 
 use nix::libc::{EADDRNOTAVAIL, ENODEV, ENOENT, ESRCH};
 
+use super::error::Error;
 use super::ledger::{Layout, Ledger, Object, Op};
+use super::marks::{LINK, TABLE};
 use super::netlink::{Netlink, Request, Route, Rule, TABLE_LOCAL, TABLE_MAIN, Via};
 use super::netns::{Inside, LO, VOICE, everything, gateway};
-use super::error::Error;
-use super::marks::{LINK, TABLE};
 use super::source;
 use crate::types::{IpFamily, Protocol};
 
@@ -25,7 +25,7 @@ pub(super) struct Fabric {
     /// The namespace of our own, if that is where traffic is delivered.
     pub(crate) inside: Option<Inside>,
     /// Whether rules can look at ports; unknown until one is wanted.
-    policy: Option<bool>,
+    pub policy: Option<bool>,
     /// Whether IPv6 can be routed.
     pub(crate) v6: bool,
     /// The source addresses that routes name, if they do.
@@ -44,12 +44,16 @@ pub struct Restored {
 }
 
 impl Fabric {
-    /// Finds out what this host can do, and sets up what does not depend on captures.
-    pub(super) fn open(host: &mut Netlink, inside: Option<Inside>) -> Result<Self, Error> {
+    /// Finds out what this host can do, unless it is known, and sets up what does not depend on captures.
+    pub(super) fn open(
+        host: &mut Netlink,
+        inside: Option<Inside>,
+        by_port: Option<bool>,
+    ) -> Result<Self, Error> {
         let mut fabric = Self {
             v6: inside.as_ref().is_none_or(|inside| inside.v6),
             inside,
-            policy: None,
+            policy: by_port,
             sources: Vec::new(),
         };
         let failed = |error| Error::net_admin("add routes", error);

@@ -13,6 +13,7 @@ use socket2::Socket;
 use super::error::{BindError, Error};
 use super::event::PortalEvent;
 use super::fabric::{self, Fabric, Report};
+use super::holdings::Holdings;
 use super::ledger::Ledger;
 use super::lock::Lock;
 use super::netlink::{Monitor, Netlink};
@@ -24,7 +25,7 @@ use super::unsent;
 use super::watch::Watch;
 use crate::types::{Capture, PortalKind, Protocol, Scope};
 
-/// See the module's page. Dropping it removes what it added to the host.
+/// See the module's page. Dropping it removes what it added to the host, unless that was handed on.
 pub struct Portal {
     kind: PortalKind,
     fell_back: Vec<(PortalKind, Error)>,
@@ -32,9 +33,9 @@ pub struct Portal {
     /// Makes sockets in the namespace of our own.
     orders: Option<Sender<Order>>,
     events: Receiver<PortalEvent>,
-    /// Before `_lock`: nothing may be restored when the next portico may be starting.
+    /// None once the portal is given up. Goes before `lock`: nothing may be restored when the next portico may be starting.
     watch: Option<Watch>,
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 impl Portal {
@@ -69,23 +70,50 @@ impl Portal {
     }
 
     fn open_kind(kind: PortalKind, fell_back: Vec<(PortalKind, Error)>) -> Result<Self, Error> {
-        let failed = |error| Error::net_admin("open a netlink socket", error);
-        let mut host = Netlink::new().map_err(failed)?;
-        let monitor = Monitor::new(host.port()).map_err(failed)?;
-        let (mut lock, mut inside, mut orders) = (None, None, None);
+        let (mut host, monitor) = open_sockets()?;
+        let (mut lock, mut inside) = (None, None);
         if kind != PortalKind::None {
             lock = Some(Lock::take()?);
             fabric::clean(&mut host)?;
         }
         if kind == PortalKind::Netns {
-            let opened = Inside::open(&mut host)?;
-            orders = Some(opened.orders());
-            inside = Some(opened);
+            inside = Some(Inside::make(&mut host)?);
         }
+        let holdings = Holdings {
+            kind,
+            lock,
+            namespace: None,
+            by_port: None,
+            captures: Vec::new(),
+        };
+        let mut portal = Self::serve(holdings, (host, monitor), inside)?;
+        portal.fell_back = fell_back;
+        Ok(portal)
+    }
+
+    /// Goes on with what another portal, of this process or another, held. Restores what is missing of it.
+    pub fn adopt(mut holdings: Holdings) -> Result<Self, Error> {
+        let (mut host, monitor) = open_sockets()?;
+        let inside = match holdings.namespace.take() {
+            Some(space) => Some(Inside::enter(&mut host, space)?),
+            None => None,
+        };
+        let portal = Self::serve(holdings, (host, monitor), inside)?;
+        portal.state().restore()?;
+        Ok(portal)
+    }
+
+    fn serve(
+        holdings: Holdings,
+        (mut host, monitor): (Netlink, Monitor),
+        inside: Option<Inside>,
+    ) -> Result<Self, Error> {
+        let kind = holdings.kind;
+        let orders = inside.as_ref().map(Inside::orders);
         let mut routed = None;
         if kind != PortalKind::None {
-            let fabric = Fabric::open(&mut host, inside)?;
-            let ledger = Ledger::new(fabric.layout());
+            let fabric = Fabric::open(&mut host, inside, holdings.by_port)?;
+            let ledger = Ledger::resume(fabric.layout(), &holdings.captures, Instant::now());
             routed = Some(Routed { ledger, fabric });
         }
         let state = Arc::new(Mutex::new(State {
@@ -97,13 +125,32 @@ impl Portal {
         let watch = Watch::start(monitor, Arc::clone(&state), sender)?;
         Ok(Self {
             kind,
-            fell_back,
+            fell_back: Vec::new(),
             state,
             orders,
             events,
             watch: Some(watch),
-            _lock: lock,
+            lock: holdings.lock,
         })
+    }
+
+    /// Gives up the portal, but nothing that it holds: that is for [`Self::adopt`].
+    pub fn hand_on(mut self) -> Holdings {
+        // Nothing is restored, and by the drop nothing is removed, from here on.
+        self.watch = None;
+        let routed = self.state().routed.take();
+        let by_port = routed.as_ref().and_then(|routed| routed.fabric.policy);
+        let captures = routed
+            .as_ref()
+            .map(|routed| routed.ledger.held(Instant::now()));
+        let inside = routed.and_then(|routed| routed.fabric.inside);
+        Holdings {
+            kind: self.kind,
+            lock: self.lock.take(),
+            namespace: inside.map(Inside::into_space),
+            by_port,
+            captures: captures.unwrap_or_default(),
+        }
     }
 
     /// Which kind it is; never `Auto`.
@@ -269,7 +316,13 @@ impl Drop for Portal {
 /// Removes what an earlier run left on this host. An error if a portico is running.
 pub fn cleanup() -> Result<Report, Error> {
     let _lock = Lock::take()?;
-    let host = Netlink::new();
-    let mut host = host.map_err(|error| Error::net_admin("open a netlink socket", error))?;
-    fabric::clean(&mut host)
+    fabric::clean(&mut open_sockets()?.0)
+}
+
+/// One to change things with, and one to hear of what others change from now on.
+fn open_sockets() -> Result<(Netlink, Monitor), Error> {
+    let failed = |error| Error::net_admin("open a netlink socket", error);
+    let host = Netlink::new().map_err(failed)?;
+    let monitor = Monitor::new(host.port()).map_err(failed)?;
+    Ok((host, monitor))
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
+use super::holdings::Held;
 use crate::types::{Capture, Protocol};
 
 /// How long a virtual IP that lost its last use stays routed to us.
@@ -120,6 +121,32 @@ impl Ledger {
         }
     }
 
+    /// One that goes on where another left off.
+    pub(super) fn resume(layout: Layout, held: &[Held], now: Instant) -> Self {
+        let mut ledger = Self::new(layout);
+        for Held { capture, lingers } in held {
+            ledger.count_up(capture, &mut Before::default());
+            let hold = match lingers {
+                None => Hold::Active,
+                Some(left) => ledger.linger(*capture, now + *left),
+            };
+            ledger.held.insert(*capture, hold);
+        }
+        ledger
+    }
+
+    /// Everything in it, for [`Self::resume`].
+    pub(super) fn held(&self, now: Instant) -> Vec<Held> {
+        let held = self.held.iter().map(|(capture, hold)| Held {
+            capture: *capture,
+            lingers: match hold {
+                Hold::Active => None,
+                Hold::Lingering((at, _)) => Some(at.saturating_duration_since(now)),
+            },
+        });
+        held.collect()
+    }
+
     /// Decides how ports are captured. No port may be held yet: it would be given up in another way than it was captured.
     pub(crate) fn set_layout(&mut self, layout: Layout) {
         let held = |capture: &Capture| matches!(capture, Capture::Port(..));
@@ -212,10 +239,15 @@ impl Ledger {
             self.held.remove(&capture);
             return self.count_down(&capture, before);
         }
+        let hold = self.linger(capture, now + LINGER);
+        self.held.insert(capture, hold);
+    }
+
+    fn linger(&mut self, capture: Capture, until: Instant) -> Hold {
         self.serial += 1;
-        let due = (now + LINGER, self.serial);
+        let due = (until, self.serial);
         self.due.insert(due, capture);
-        self.held.insert(capture, Hold::Lingering(due));
+        Hold::Lingering(due)
     }
 
     fn count_up(&mut self, capture: &Capture, before: &mut Before) {

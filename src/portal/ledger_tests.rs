@@ -235,6 +235,10 @@ fn random_changes_leave_what_a_model_expects() {
             now += Duration::from_secs(below(20));
             let ops = ledger.tick(now);
             model.carry_out(&ops);
+            if below(10) == 0 {
+                // Another process goes on with it.
+                ledger = Ledger::resume(layout, &ledger.held(now), now);
+            }
             let mut random = || match below(5) {
                 0 => range(&format!("10.{}.0.0/16", below(2))),
                 1 | 2 if below(2) == 0 => whole(&format!("fd00::{}", below(3))),

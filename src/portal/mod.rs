@@ -13,6 +13,7 @@
 //!
 //! ```text
 //! handle   what the owner has: the kinds in their order, captures, sockets, the end
+//! holdings what all of it comes down to, for a successor
 //! ledger   pure: captures -> kernel objects, counted, with a minute of lingering      filter   pure: source ranges -> BPF
 //! state    what may be captured, by what else it is (surroundings)                    socket   listeners and their options
 //! fabric   the ledger's objects as routes and rules; restoring them                   netns    the namespace, its thread
@@ -26,6 +27,7 @@ mod event;
 mod fabric;
 mod filter;
 mod handle;
+mod holdings;
 pub mod ledger;
 mod lock;
 mod marks;
@@ -41,5 +43,6 @@ mod watch;
 pub use error::{BindError, Error};
 pub use event::PortalEvent;
 pub use handle::{Portal, cleanup};
+pub use holdings::Holdings;
 pub use socket::BindSpec;
 pub(crate) use surroundings::Protected;

@@ -18,10 +18,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ipnet::IpNet;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use socket2::Socket;
 
 use super::error::{BindError, Error};
+use super::holdings::Space;
 use super::marks::LINK;
 use super::netlink::{LinkSettings, Mac, Netlink, Request, Route, TABLE_MAIN, Veth, Via};
 use super::socket::{self, BindSpec, Freedom};
@@ -82,12 +83,38 @@ pub(super) struct Inside {
 
 impl Inside {
     /// Makes the namespace and connects it to the host's, whose netlink socket is given.
-    pub(super) fn open(host: &mut Netlink) -> Result<Self, Error> {
+    pub(super) fn make(host: &mut Netlink) -> Result<Self, Error> {
+        let mut inside = Self::start(None)?;
+        inside.connect(host)?;
+        Ok(inside)
+    }
+
+    /// Goes on with one that is connected already, or was.
+    pub(super) fn enter(host: &mut Netlink, space: Space) -> Result<Self, Error> {
+        let mut inside = Self::start(Some(space.file))?;
+        let link = host.link(LINK);
+        match link.map_err(|error| Error::net_admin("find the veth pair", error))? {
+            Some(link) => (inside.link, inside.v6) = (link.index, space.v6),
+            None => inside.connect(host)?,
+        }
+        Ok(inside)
+    }
+
+    /// The namespace alone, for others to go on with.
+    pub(super) fn into_space(self) -> Space {
+        Space {
+            file: self.namespace,
+            v6: self.v6,
+        }
+    }
+
+    /// Starts the thread inside; in a namespace of its own if none is given.
+    fn start(namespace: Option<File>) -> Result<Self, Error> {
         let (orders, received) = unbounded();
         let (ready, started) = bounded(1);
         let thread = thread::Builder::new()
             .name("portal-ns".to_owned())
-            .spawn(move || live(&ready, &received))
+            .spawn(move || live(namespace, &ready, &received))
             .map_err(|error| Error::Kernel {
                 what: "start a thread".to_owned(),
                 error,
@@ -98,7 +125,7 @@ impl Inside {
                 error: io::ErrorKind::BrokenPipe.into(),
             })
         })?;
-        let mut inside = Self {
+        Ok(Self {
             netlink,
             link: 0,
             v6: false,
@@ -106,9 +133,7 @@ impl Inside {
             proc_net,
             orders,
             _thread: thread,
-        };
-        inside.connect(host)?;
-        Ok(inside)
+        })
     }
 
     /// Where the kernel tells about the sockets inside.
@@ -228,8 +253,15 @@ fn mtu(host: &mut Netlink) -> u32 {
 }
 
 /// The thread that stays in the namespace and makes sockets there.
-fn live(ready: &Sender<Result<(Netlink, File, PathBuf), Error>>, orders: &Receiver<Order>) {
-    let moved = move_in();
+fn live(
+    namespace: Option<File>,
+    ready: &Sender<Result<(Netlink, File, PathBuf), Error>>,
+    orders: &Receiver<Order>,
+) {
+    let moved = match namespace {
+        None => settle_down(),
+        Some(namespace) => move_in(namespace),
+    };
     let usable = moved.is_ok();
     if ready.send(moved).is_err() || !usable {
         return;
@@ -241,7 +273,16 @@ fn live(ready: &Sender<Result<(Netlink, File, PathBuf), Error>>, orders: &Receiv
     }
 }
 
-fn move_in() -> Result<(Netlink, File, PathBuf), Error> {
+/// Enters a namespace that is set up already.
+fn move_in(namespace: File) -> Result<(Netlink, File, PathBuf), Error> {
+    let failed = |error| Error::of("CAP_SYS_ADMIN", "enter the portal's namespace", error);
+    setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?;
+    let netlink = Netlink::new().map_err(failed)?;
+    Ok((netlink, namespace, proc_net()))
+}
+
+/// Makes a namespace and sets it up.
+fn settle_down() -> Result<(Netlink, File, PathBuf), Error> {
     let making = "make a network namespace";
     let failed = |error: io::Error| Error::of("CAP_SYS_ADMIN", making, error);
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
@@ -269,11 +310,14 @@ fn move_in() -> Result<(Netlink, File, PathBuf), Error> {
     netlink
         .request(Request::link_up(LO))
         .map_err(|error| Error::net_admin("bring lo up", error))?;
-    // `PID/task/TID`: this thread's, for others to read.
+    Ok((netlink, namespace, proc_net()))
+}
+
+/// `/proc/PID/task/TID/net`: this thread's, for others to read; empty if it cannot be had.
+fn proc_net() -> PathBuf {
     let thread = fs::read_link("/proc/thread-self");
-    let proc_net = thread.map_or_else(
+    thread.map_or_else(
         |_| PathBuf::new(),
         |thread| Path::new("/proc").join(thread).join("net"),
-    );
-    Ok((netlink, namespace, proc_net))
+    )
 }

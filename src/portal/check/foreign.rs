@@ -8,10 +8,10 @@ use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::libc;
 
 use super::line::{Line, missing, note, ok};
-use crate::portal::netlink::uapi::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR};
 use crate::portal::netlink::Netlink;
 use crate::portal::netlink::codec::{attributes, messages, outcome, text_of};
 use crate::portal::netlink::datagram::receive;
+use crate::portal::netlink::uapi::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR};
 
 /// The remains, or the presence, of a kube-proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use nix::libc::ENOBUFS;
 use socket2::SockRef;
 
 use super::codec::{Message, messages};
-use super::uapi::*;
 use super::datagram::{ANSWER_SIZE, receive};
 use super::read;
+use super::uapi::*;
 use crate::portal::filter;
 use crate::portal::marks::PROTOCOL;
 

@@ -20,8 +20,8 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePor
 use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 
 use super::super::codec::{attributes, messages, u32_of};
-use super::super::rng::{Rng, seeds};
 use super::super::message::{self, Veth};
+use super::super::rng::{Rng, seeds};
 use super::*;
 
 fn written(request: &Request, sequence: u32, flags: u16) -> Vec<u8> {
