@@ -15,7 +15,7 @@
 //!                      config::Mux ─▶ EndpointsStore ─▶ Broadcaster ─┤   merge thread: EndpointsConfig
 //!                      (Node and ServiceCIDR objects the same way)   │   snapshot + changed keys, latest wins
 //!                                                                    ▼
-//!                         app::sync ── routing::Table ─▶ Delta ──▶ portal (routes, sockets)
+//!                         app::sync ── routing::Table ─▶ Delta ─▶ sync::Plan ─▶ portal (routes, sockets)
 //!                                                                    │ Arc<Socket>, Arc<Frontend>
 //!  clients ◀══ TCP, UDP ══▶ proxier (mio event loops) ◀─ mailbox, Waker ┘      health, metrics, control
 //! ```
@@ -46,10 +46,11 @@
 //! Imports point down this list; modules on one line are siblings and never import each other. `tests/tidy.rs` holds it.
 //!
 //! 1. [`app`] knows everyone and connects them.
-//! 2. [`api`], [`config`], [`portal`], [`proxier`], [`health`], [`control`], [`options`].
-//! 3. [`wire`] (the only serde derives of API objects; used by api, config's sources and options),
+//! 2. `sync`: the pure plan of what portal and proxier are to do; knows their words, touches neither.
+//! 3. [`api`], [`config`], [`portal`], [`proxier`], [`health`], [`control`], [`options`].
+//! 4. [`wire`] (the only serde derives of API objects; used by api, config's sources and options),
 //!    [`routing`] (pure decisions; used by proxier and app).
-//! 4. [`types`]: no serde, no I/O, no clock.
+//! 5. [`types`]: no serde, no I/O, no clock.
 //!
 //! # Invariants
 //!
@@ -76,5 +77,6 @@ pub mod options;
 pub mod portal;
 pub mod proxier;
 pub mod routing;
+mod sync;
 pub mod types;
 pub mod wire;

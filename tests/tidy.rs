@@ -16,6 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("proxier", &["types", "routing"]),
     ("health", &["types"]),
     ("control", &["types"]),
+    ("sync", &["types", "routing", "portal", "proxier"]),
 ];
 
 /// The packages of the design, and the module whose work each of them does.

@@ -73,7 +73,7 @@ impl Observers {
     ) {
         let now = Now::read();
         self.metrics.synced(began.elapsed(), now.wall);
-        let (open, failed) = (listeners.open_count(), listeners.failures().count());
+        let (open, failed) = (listeners.open_count(), listeners.failed_count());
         self.metrics.listeners(open, failed);
         for (family, lacking) in table.no_local_endpoints().iter() {
             let (internal, external) = (lacking.internal, lacking.external);
@@ -105,7 +105,7 @@ impl Observers {
 
     /// The first sync is done: every port is open, or reported.
     pub(super) fn started(&self, services: usize, listeners: &Listeners) {
-        let (open, failed) = (listeners.open_count(), listeners.failures().count());
+        let (open, failed) = (listeners.open_count(), listeners.failed_count());
         log::info!("{services} services: {open} listeners open, {failed} not");
         notify::ready();
     }

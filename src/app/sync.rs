@@ -173,7 +173,7 @@ impl Sync {
             ..
         } = delta;
         self.listeners
-            .apply(bindings, &captures_added, &captures_removed, now);
+            .apply(bindings, captures_added, captures_removed, now);
         self.pace.last = Some(now);
         complaints::log(news);
         if changes.everything {

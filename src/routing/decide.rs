@@ -96,7 +96,7 @@ impl Table {
     pub(super) fn decide_in(&self, flow: &Flow, kernel: &dyn Kernel) -> Decision {
         match self.holder(flow, kernel) {
             Some((key, claim)) => match self.obstacle(&key, claim, kernel) {
-                Some(obstacle) => not_served(flow, claim, obstacle),
+                Some(obstacle) => not_served(flow, claim, &obstacle),
                 None => self.judge(flow, claim),
             },
             None if kernel.lingers(flow) => Decision {
@@ -114,19 +114,16 @@ impl Table {
     }
 
     /// Why connections do not reach us that should.
-    fn obstacle<'a>(
-        &self,
-        key: &BindKey,
-        claim: &Claim,
-        kernel: &'a dyn Kernel,
-    ) -> Option<&'a str> {
+    fn obstacle(&self, key: &BindKey, claim: &Claim, kernel: &dyn Kernel) -> Option<String> {
         let unbound = kernel.not_bound(key).filter(|_| claim.is_open());
+        let unbound = unbound.map(|why| format!("nothing can listen there: {why}"));
         let capture = match (key.scope, claim.frontend.kind) {
             (Scope::Host, _) => return unbound,
             (Scope::Portal, FrontendKind::ClusterIp) => Capture::Address(key.addr.ip()),
             (Scope::Portal, _) => Capture::Port(key.addr, key.protocol),
         };
-        kernel.not_captured(&capture).or(unbound)
+        let uncaptured = kernel.not_captured(&capture).map(str::to_owned);
+        uncaptured.or(unbound)
     }
 
     /// The listener that the kernel would find: the most specific one.
