@@ -2,21 +2,20 @@
 
 use std::net::UdpSocket;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::types::IpFamily;
 
 /// Raises the soft open-file limit to the hard one: a connection costs two files. Returns what is in force.
 pub(super) fn raise_open_file_limit() -> u64 {
-    let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok(limits) => limits,
-        Err(error) => {
-            log::warn!("cannot read the open-file limit: {error}");
-            return 1024;
-        }
-    };
+    let limits = getrlimit(Resource::Nofile);
+    let [soft, hard] = [limits.current, limits.maximum].map(|limit| limit.unwrap_or(u64::MAX));
     if soft < hard {
-        if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        let raised = Rlimit {
+            current: limits.maximum,
+            ..limits
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
             log::warn!("cannot raise the open-file limit from {soft} to {hard}: {error}");
             return soft;
         }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
+use nix::sys::resource::{UsageWho, getrusage};
+use rustix::process::{Resource, getrlimit};
 
 /// Every field is None where the kernel would not say.
 #[derive(Debug, Default)]
@@ -34,9 +35,7 @@ impl Process {
             open_files: fs::read_dir("/proc/self/fd")
                 .ok()
                 .map(|files| files.count().saturating_sub(1) as u64),
-            most_files: getrlimit(Resource::RLIMIT_NOFILE)
-                .ok()
-                .map(|(soft, _)| soft),
+            most_files: Some(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)),
         }
     }
 }

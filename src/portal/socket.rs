@@ -73,7 +73,9 @@ fn make(spec: &BindSpec, freedom: Freedom) -> io::Result<Socket> {
         (Freedom::Transparent, IpFamily::V6) => socket.set_ip_transparent_v6(true)?,
     }
     // Before the socket can receive: a source that is left out must never be answered, not even once.
-    refilter_as(&socket, family, spec.allow.as_deref())?;
+    if let Some(allow) = spec.allow.as_deref() {
+        attach(&socket, family, allow)?;
+    }
     match protocol {
         Protocol::Udp => {
             datagram_options(&socket, addr.ip())?;
@@ -113,16 +115,16 @@ pub(super) fn refilter(socket: &Socket, allow: Option<&[IpNet]>) -> io::Result<(
         Domain::IPV4 => IpFamily::V4,
         _ => IpFamily::V6,
     };
-    refilter_as(socket, family, allow)
-}
-
-fn refilter_as(socket: &Socket, family: IpFamily, allow: Option<&[IpNet]>) -> io::Result<()> {
-    let Some(allow) = allow else {
-        return match socket.detach_filter() {
+    match allow {
+        Some(allow) => attach(socket, family, allow),
+        None => match socket.detach_filter() {
             Err(error) if error.raw_os_error() != Some(ENOENT) => Err(error),
             _ => Ok(()),
-        };
-    };
+        },
+    }
+}
+
+fn attach(socket: &Socket, family: IpFamily, allow: &[IpNet]) -> io::Result<()> {
     let program = filter::sources(family, allow).ok_or_else(|| {
         let what = format!(
             "{} source ranges need more than the {} instructions that a socket filter may have: join some",

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::resource::{Resource, getrlimit};
+use rustix::process::{Resource, getrlimit};
 
 use super::findings::{Findings, Trial};
 use super::foreign::Foreign;
@@ -50,7 +50,7 @@ pub(super) fn findings(wanted: PortalKind) -> Findings {
         running,
         leftovers,
         low_ports: low_ports(),
-        open_files: getrlimit(Resource::RLIMIT_NOFILE).ok(),
+        open_files: Some(open_files()),
         forwarding: [
             setting("net/ipv4/ip_forward").map(|value| value != 0),
             setting("net/ipv6/conf/all/forwarding").map(|value| value != 0),
@@ -58,6 +58,13 @@ pub(super) fn findings(wanted: PortalKind) -> Findings {
         rp_filter: setting("net/ipv4/conf/all/rp_filter"),
         foreign: Foreign::look(host.as_mut()),
     }
+}
+
+/// The soft limit and the hard one.
+fn open_files() -> (u64, u64) {
+    let limits = getrlimit(Resource::Nofile);
+    let [soft, hard] = [limits.current, limits.maximum].map(|limit| limit.unwrap_or(u64::MAX));
+    (soft, hard)
 }
 
 fn setting(name: &str) -> Option<u8> {
