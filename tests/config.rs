@@ -22,6 +22,7 @@ pub fn service(name: &str, version: u8) -> Service {
         name: NamespacedName::new("shop", name),
         kind: ServiceType::ClusterIp,
         headless: false,
+        labelled_headless: false,
         cluster_ips: [Ipv4Addr::new(10, 96, 0, version).into()].into(),
         ports: [].into(),
         session_affinity: None,

@@ -8,7 +8,7 @@ use crate::wire::{Decode, Kind};
 
 /// A label whose presence gives a Service to another proxy.
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
-/// The label of slices of headless Services: nothing to proxy.
+/// The label of Services that no proxy serves, and of slices of headless ones.
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// Which objects are for this proxy.
@@ -52,8 +52,8 @@ impl Resource for Service {
 
     fn targets(selection: &Selection) -> Vec<Target> {
         let labels = match &selection.service_proxy_name {
-            None => format!("!{PROXY_NAME}"),
-            Some(name) => format!("{PROXY_NAME}={name}"),
+            None => format!("!{PROXY_NAME},!{HEADLESS}"),
+            Some(name) => format!("{PROXY_NAME}={name},!{HEADLESS}"),
         };
         vec![Target {
             kind: Kind::Service,

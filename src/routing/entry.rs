@@ -54,6 +54,8 @@ pub struct NoLocalEndpoints {
 pub(super) enum Skipped {
     ExternalName,
     Headless,
+    /// By the label `service.kubernetes.io/headless`.
+    LabelledHeadless,
     /// By the label `service.kubernetes.io/service-proxy-name`, or its absence.
     OtherProxy,
 }
@@ -64,6 +66,8 @@ impl Skipped {
             Some(Self::ExternalName)
         } else if service.headless {
             Some(Self::Headless)
+        } else if service.labelled_headless {
+            Some(Self::LabelledHeadless)
         } else if service.proxy_name != settings.service_proxy_name {
             Some(Self::OtherProxy)
         } else {
@@ -75,6 +79,7 @@ impl Skipped {
         match self {
             Self::ExternalName => "type ExternalName: a name, not an address",
             Self::Headless => "headless: clients use the endpoints' own addresses",
+            Self::LabelledHeadless => "by its label service.kubernetes.io/headless, no proxy's",
             Self::OtherProxy => {
                 "by its label service.kubernetes.io/service-proxy-name, or for want of it, another proxy's"
             }

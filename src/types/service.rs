@@ -17,6 +17,8 @@ pub struct Service {
     pub kind: ServiceType,
     /// `spec.clusterIP` is `None` or absent: nothing to proxy.
     pub headless: bool,
+    /// The label `service.kubernetes.io/headless` is there, whatever its value: no proxy serves it.
+    pub labelled_headless: bool,
     /// The clusterIP of each family that the Service has, by kube-proxy's rule: `spec.clusterIP` where `spec.ipFamilies` is
     /// empty, else the address in `spec.clusterIPs` that stands where the family stands in `spec.ipFamilies`.
     pub cluster_ips: Box<[IpAddr]>,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use super::lenient::{List, Nested, Struct, Text};
-use super::meta::{Identity, Item, ItemError, Meta, Scope, parse};
+use super::meta::{Identity, Item, ItemError, Meta, parse};
 use super::service::address;
 use super::slice::{Port, Unnamed, ports, trigger_time};
 use super::{Interner, Kind};
@@ -47,9 +47,12 @@ pub(super) fn decode(
     interner: &mut Interner,
 ) -> Result<Item<EndpointSlice>, ItemError> {
     let raw: RawEndpoints = parse(text)?;
-    let identity = Identity::of(&raw.kind, raw.metadata, Kind::Endpoints, Scope::Namespace)?;
+    let identity = Identity::of(&raw.kind, raw.metadata, Kind::Endpoints)?;
     let mut problems = Problems::default();
     identity.meta.check(&mut problems);
+    if identity.meta.is_labelled_headless() {
+        return Ok(identity.item(Ok(None)));
+    }
     let list = raw.subsets.take(format_args!("subsets"), &mut problems);
     let mut subsets = Vec::new();
     for (i, raw) in list.unwrap_or_default().into_iter().enumerate() {

@@ -183,12 +183,19 @@ impl<'de, T: FromJson<'de>> Visitor<'de> for FieldVisitor<T> {
         field(T::from_integer(number), "a number")
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Field::Wrong("a fraction"))
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        // 8080.0 and 8e3 are whole numbers. Whatever is too large saturates, as above.
+        match number.fract() == 0.0 {
+            true => field(T::from_integer(number as i64), "a number"),
+            false => Ok(Field::Wrong("a fraction")),
+        }
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
-        field(T::from_bool(value), "true or false")
+        // Somebody's name may be meant.
+        let found =
+            "true or false, as which YAML has yes, no, on, off, y and n, too, unless quoted";
+        field(T::from_bool(value), found)
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use serde_json::{Map, Value};
 
-use super::yaml::{self, Piece, YamlError};
+use super::yaml::{self, Faults, Piece, Refusal, YamlError};
 use super::{Decode, Interner, ItemError, Kind};
 use crate::types::{
     Complaint, EndpointSlice, NamespacedName, Node, ObjectKind, Problem, Service, ServiceCidr,
@@ -14,6 +14,8 @@ use crate::types::{
 
 /// At most so many complaints of one sort are kept of one text.
 const MAX_COMPLAINTS: usize = 100;
+/// And so many objects that can mean nothing by name; of more, any object may be one.
+const MAX_UNUSABLE: usize = 50_000;
 
 /// An object of any kind that we read.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +119,7 @@ struct Items {
     /// What the document said that it is, if it did before them.
     of: Option<Form>,
     /// They wait for that, written out: the first of them that does not say itself what it is, and all behind it.
-    waiting: Vec<Box<str>>,
+    waiting: Vec<(Box<str>, Option<Refusal>)>,
 }
 
 /// What `kind` and `apiVersion` make of a value.
@@ -128,6 +130,8 @@ enum Form {
     /// Of items that have this kind where they say none: the items of an apiserver's lists do not.
     List(Option<Kind>),
     Foreign,
+    /// No kind that there is, but it looks like this one of ours.
+    Mistaken(Kind),
 }
 
 impl<'i> Collector<'i> {
@@ -148,8 +152,8 @@ impl<'i> Collector<'i> {
                     self.items.of = Some(Form::of(before));
                 }
             }
-            Piece::Item(item, duplicates) => self.item(item, duplicates),
-            Piece::Document(document, duplicates) => self.document(document, duplicates),
+            Piece::Item(item, faults) => self.item(item, faults),
+            Piece::Document(document, faults) => self.document(document, faults),
             Piece::Broken(error) => {
                 self.items = Items::default();
                 self.found.unidentified = true;
@@ -163,27 +167,29 @@ impl<'i> Collector<'i> {
         }
     }
 
-    fn item(&mut self, item: Value, duplicates: Vec<YamlError>) {
-        self.items.found.twice(&item, duplicates);
+    fn item(&mut self, item: Value, faults: Faults) {
+        let Faults { twice, refusal } = faults;
+        self.items.found.twice(&item, twice);
         let unnamed = Form::of_value(&item) == Form::Unnamed;
         let must_wait = self.items.of.is_none() && unnamed;
         match self.items.of {
             // No item of such a document is looked at.
-            Some(Form::Unnamed | Form::Object(_) | Form::Foreign) => {}
+            Some(Form::Unnamed | Form::Object(_) | Form::Foreign | Form::Mistaken(_)) => {}
             _ if must_wait || !self.items.waiting.is_empty() => {
-                self.items.waiting.push(item.to_string().into());
+                let waiting = (item.to_string().into(), refusal);
+                self.items.waiting.push(waiting);
             }
-            Some(Form::List(kind)) => self.items.read(item, kind, self.interner),
-            None => self.items.read(item, None, self.interner),
+            Some(Form::List(kind)) => self.items.read(item, refusal, kind, self.interner),
+            None => self.items.read(item, refusal, None, self.interner),
         }
     }
 
-    fn document(&mut self, document: Value, duplicates: Vec<YamlError>) {
+    fn document(&mut self, document: Value, faults: Faults) {
         self.documents += 1;
         let items = std::mem::take(&mut self.items);
         let mut found = items.end(&document, self.interner);
-        found.twice(&document, duplicates);
-        collect(document, None, self.interner, &mut found);
+        found.twice(&document, faults.twice);
+        collect(document, faults.refusal, None, self.interner, &mut found);
         for error in &mut found.errors {
             error.document = self.documents;
         }
@@ -192,8 +198,15 @@ impl<'i> Collector<'i> {
 }
 
 impl Items {
-    fn read(&mut self, item: Value, listed: Option<Kind>, interner: &mut Interner) {
-        collect_item(self.count, item, listed, interner, &mut self.found);
+    fn read(
+        &mut self,
+        item: Value,
+        refusal: Option<Refusal>,
+        listed: Option<Kind>,
+        interner: &mut Interner,
+    ) {
+        let found = &mut self.found;
+        collect_item(self.count, item, refusal, listed, interner, found);
         self.count += 1;
     }
 
@@ -209,10 +222,10 @@ impl Items {
             found.refuse(nameless("object", document), problem);
             return found;
         }
-        for item in std::mem::take(&mut self.waiting) {
+        for (item, refusal) in std::mem::take(&mut self.waiting) {
             // We wrote it.
             let item = serde_json::from_str(&item).unwrap_or_default();
-            self.read(item, kind, interner);
+            self.read(item, refusal, kind, interner);
         }
         self.found
     }
@@ -244,19 +257,39 @@ impl Form {
                 .find(|kind| kind.as_str() == name && kind.group() == group)
         };
         match (find(kind), kind.strip_suffix("List")) {
-            (Some(kind), _) => Self::Object(kind),
-            (None, Some("")) if version == "v1" => Self::List(None),
-            (None, Some(item)) => find(item).map_or(Self::Foreign, |kind| Self::List(Some(kind))),
-            (None, None) => Self::Foreign,
+            (Some(kind), _) => return Self::Object(kind),
+            (None, Some("")) if version == "v1" => return Self::List(None),
+            (None, Some(item)) => {
+                if let Some(kind) = find(item) {
+                    return Self::List(Some(kind));
+                }
+            }
+            (None, None) => {}
         }
+        // Kubernetes' own groups have no kinds of these names but ours. Others' may: Knative has Services, too.
+        let own = ["", "core"].contains(&group) || group.ends_with(".k8s.io");
+        let same = |ours: &Kind| singular(ours.as_str()) == singular(kind);
+        let meant = Kind::ALL
+            .into_iter()
+            .find(same)
+            .filter(|_| own && !version.is_empty());
+        meant.map_or(Self::Foreign, Self::Mistaken)
     }
+}
+
+/// A kind's name without what is easily mistaken: `services` for Service.
+fn singular(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    name.trim_end_matches('s').to_owned()
 }
 
 impl Manifests {
     fn refuse(&mut self, subject: Subject, problem: Problem) {
         match &subject {
-            Subject::Object(kind, name) => self.unusable.push((*kind, name.clone())),
-            Subject::Kind(_) | Subject::Other(_) => self.unidentified = true,
+            Subject::Object(kind, name) if self.unusable.len() < MAX_UNUSABLE => {
+                self.unusable.push((*kind, name.clone()));
+            }
+            Subject::Object(..) | Subject::Kind(_) | Subject::Other(_) => self.unidentified = true,
         }
         let complaint = Complaint { subject, problem };
         bounded(
@@ -274,8 +307,11 @@ impl Manifests {
             return;
         }
         let kind = object.get("kind").and_then(Value::as_str);
-        let object =
-            identified(object).unwrap_or_else(|| nameless(kind.unwrap_or("object"), object));
+        let known = match Form::of_value(object) {
+            Form::Object(kind) => identified(object, kind),
+            Form::Unnamed | Form::List(_) | Form::Foreign | Form::Mistaken(_) => None,
+        };
+        let object = known.unwrap_or_else(|| nameless(kind.unwrap_or("object"), object));
         let errors = errors.into_iter().map(|error| (object.clone(), error));
         bounded(&mut self.duplicates, errors);
     }
@@ -288,7 +324,8 @@ impl Manifests {
             self.objects.append(&mut more.objects);
         }
         self.unusable.append(&mut more.unusable);
-        self.unidentified |= more.unidentified;
+        self.unidentified |= more.unidentified || self.unusable.len() > MAX_UNUSABLE;
+        self.unusable.truncate(MAX_UNUSABLE);
         self.foreign += more.foreign;
         bounded(&mut self.broken, more.broken);
         bounded(&mut self.duplicates, more.duplicates);
@@ -302,17 +339,42 @@ fn bounded<T>(kept: &mut Vec<T>, more: impl IntoIterator<Item = T>) {
 }
 
 /// `listed`: the kind of the list that this is an item of, since such items have none themselves.
-fn collect(value: Value, listed: Option<Kind>, interner: &mut Interner, found: &mut Manifests) {
+fn collect(
+    value: Value,
+    refusal: Option<Refusal>,
+    listed: Option<Kind>,
+    interner: &mut Interner,
+    found: &mut Manifests,
+) {
     let kind = value
         .get("kind")
         .and_then(Value::as_str)
         .unwrap_or("object");
     match (Form::of_value(&value), listed) {
-        (Form::Object(kind), _) | (Form::Unnamed, Some(kind)) => {
-            object(&value, kind, interner, found);
-        }
+        (Form::Object(kind), _) | (Form::Unnamed, Some(kind)) => match refusal {
+            None => object(&value, kind, interner, found),
+            Some(refusal) => {
+                let subject = identified(&value, kind);
+                let subject = subject.unwrap_or_else(|| nameless(kind.as_str(), &value));
+                found.refuse(subject, Problem::new("", refusal));
+            }
+        },
         (Form::Unnamed, None) => {
-            found.refuse(nameless(kind, &value), Problem::new("kind", "missing"));
+            let problem = match refusal {
+                None => Problem::new("kind", "missing"),
+                Some(refusal) => Problem::new("", refusal),
+            };
+            found.refuse(nameless(kind, &value), problem);
+        }
+        (Form::Mistaken(meant), _) => {
+            let (meant, group) = (meant.as_str(), meant.group());
+            let version = match group {
+                "" => "v1".to_owned(),
+                group => format!("{group}/v1"),
+            };
+            let what =
+                format!("there is no such kind; did you mean {meant}, with apiVersion {version}?");
+            found.refuse(nameless(kind, &value), Problem::new("kind", what));
         }
         (Form::Foreign, _) => match value.get("apiVersion").and_then(Value::as_str) {
             None | Some("") => {
@@ -331,7 +393,7 @@ fn collect(value: Value, listed: Option<Kind>, interner: &mut Interner, found: &
                 };
                 if let Some(Value::Array(items)) = value.remove("items") {
                     for (i, item) in items.into_iter().enumerate() {
-                        collect_item(i, item, listed, interner, found);
+                        collect_item(i, item, None, listed, interner, found);
                     }
                 }
             }
@@ -346,12 +408,13 @@ fn collect(value: Value, listed: Option<Kind>, interner: &mut Interner, found: &
 fn collect_item(
     index: usize,
     item: Value,
+    refusal: Option<Refusal>,
     listed: Option<Kind>,
     interner: &mut Interner,
     found: &mut Manifests,
 ) {
     let before = found.errors.len();
-    collect(item, listed, interner, found);
+    collect(item, refusal, listed, interner, found);
     for error in found.errors.iter_mut().skip(before) {
         let complaint = &mut error.complaint;
         // Where to look for what has no name.
@@ -362,26 +425,15 @@ fn collect_item(
 }
 
 /// An object of a kind and with a name that we know.
-fn identified(value: &Value) -> Option<Subject> {
-    let Form::Object(kind) = Form::of_value(value) else {
-        return None;
-    };
+fn identified(value: &Value, kind: Kind) -> Option<Subject> {
     let metadata = value.get("metadata")?;
     let of = |field: &str| match metadata.get(field) {
         None | Some(Value::Null) => Some(""),
         Some(text) => text.as_str(),
     };
-    let (namespace, name) = (of("namespace")?, of("name")?);
-    let name = match (ObjectKind::from(kind), namespace) {
-        (ObjectKind::Node | ObjectKind::ServiceCidr, _) => NamespacedName::cluster_scoped(name),
-        (ObjectKind::Service | ObjectKind::EndpointSlice, "") => {
-            NamespacedName::new("default", name)
-        }
-        (ObjectKind::Service | ObjectKind::EndpointSlice, _) => {
-            NamespacedName::new(namespace, name)
-        }
-    };
-    (!name.name().is_empty()).then(|| Subject::Object(kind.into(), name))
+    let namespace = Some(of("namespace")?).filter(|namespace| !namespace.is_empty());
+    let name = kind.key(namespace, of("name")?)?;
+    Some(Subject::Object(kind.into(), name))
 }
 
 /// `KIND namespace/name` of what is no object, as far as it says so.

@@ -28,7 +28,7 @@ pub struct ItemError {
 }
 
 impl ItemError {
-    fn new(field: &str, what: impl fmt::Display) -> Self {
+    pub(super) fn new(field: &str, what: impl fmt::Display) -> Self {
         Self {
             problem: Problem::new(field, what),
         }
@@ -68,6 +68,9 @@ pub(super) struct Labels<'a> {
     pub(crate) service_name: Text<'a>,
     #[serde(borrow, rename = "service.kubernetes.io/service-proxy-name")]
     pub(crate) service_proxy_name: Text<'a>,
+    /// Its presence counts, whatever its value.
+    #[serde(borrow, rename = "service.kubernetes.io/headless")]
+    pub(crate) headless: Text<'a>,
     #[serde(borrow, rename = "topology.kubernetes.io/zone")]
     pub(crate) zone: Text<'a>,
 }
@@ -82,6 +85,14 @@ pub(super) struct Annotations<'a> {
 }
 
 impl Meta<'_> {
+    /// Has the label by which Services, and what belongs to them, are left alone.
+    pub(super) fn is_labelled_headless(&self) -> bool {
+        match &self.labels {
+            Field::Present(Struct(labels)) => labels.headless != Field::Absent,
+            Field::Absent | Field::Wrong(_) => false,
+        }
+    }
+
     /// What of the labels and annotations cannot be read.
     pub(crate) fn check(&self, problems: &mut Problems) {
         if let Field::Wrong(found) = self.labels {
@@ -124,13 +135,6 @@ impl Meta<'_> {
     }
 }
 
-/// Where a kind lives.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
-    Namespace,
-    Cluster,
-}
-
 /// The identity of an object, and what is left of its metadata.
 pub(super) struct Identity<'a> {
     pub(crate) name: NamespacedName,
@@ -144,7 +148,6 @@ impl<'a> Identity<'a> {
         found_kind: &Text<'_>,
         metadata: Nested<Meta<'a>>,
         kind: Kind,
-        scope: Scope,
     ) -> Result<Self, ItemError> {
         match found_kind {
             Text::Present(found) if found != kind.as_str() => {
@@ -174,21 +177,17 @@ impl<'a> Identity<'a> {
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return Err(nameless(problems, "metadata.name"));
         };
-        // A manifest may leave the namespace to the default one, as with kubectl.
-        let namespace = match scope {
-            Scope::Namespace => namespace.unwrap_or("default"),
-            Scope::Cluster => "",
-        };
-        let is_no_name = |name: &str| name.contains(|c: char| c == '/' || c.is_control());
-        if is_no_name(&name) || is_no_name(namespace) {
+        let Some(key) = kind.key(namespace, &name) else {
+            let namespace = namespace.map(|namespace| format!("{namespace}/"));
+            let namespace = namespace.unwrap_or_default();
             return Err(ItemError::new(
                 "metadata.name",
-                format_args!("{namespace}/{name} is no name"),
+                format_args!("{namespace}{name} is no name"),
             ));
-        }
+        };
         let resource_version = std::mem::take(&mut meta.resource_version).ok();
         Ok(Self {
-            name: NamespacedName::new(namespace, &name),
+            name: key,
             resource_version: resource_version.unwrap_or_default().into(),
             meta,
         })

@@ -9,12 +9,14 @@
 //! - [`manifests`] decodes a file of manifests, JSON or YAML, object by object; [`yaml::documents`] parses a whole text.
 
 mod endpoints;
+mod frame;
 mod intern;
 mod ip;
 mod lenient;
 mod manifest;
 mod meta;
 mod node;
+mod outline;
 mod service;
 mod slice;
 mod status;
@@ -29,7 +31,7 @@ pub(crate) use status::Status;
 pub(crate) use stream::StreamError;
 pub use stream::{Event, Events, ListMeta, list};
 
-use crate::types::{EndpointSlice, Node, ObjectKind, Service, ServiceCidr};
+use crate::types::{EndpointSlice, NamespacedName, Node, ObjectKind, Service, ServiceCidr};
 
 /// A kind of object on the wire. EndpointSlice stands for both versions of it: they differ in a field that both readers know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,18 @@ impl Kind {
             Self::EndpointSlice => "discovery.k8s.io",
             Self::ServiceCidr => "networking.k8s.io",
         }
+    }
+
+    /// What an object of this kind is found by; None if its name is none. A manifest may leave the namespace to the default one,
+    /// as with kubectl.
+    fn key(self, namespace: Option<&str>, name: &str) -> Option<NamespacedName> {
+        let namespace = match self {
+            Self::Service | Self::EndpointSlice | Self::Endpoints => namespace.unwrap_or("default"),
+            Self::Node | Self::ServiceCidr => "",
+        };
+        let is_name = |name: &str| !name.contains(|c: char| c == '/' || c.is_control());
+        (!name.is_empty() && is_name(name) && is_name(namespace))
+            .then(|| NamespacedName::new(namespace, name))
     }
 }
 

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::lenient::{Field, List, Nested, Shape, Struct, Text};
-use super::meta::{Identity, Item, ItemError, Meta, Scope, parse};
+use super::meta::{Identity, Item, ItemError, Meta, parse};
 use super::service::address;
 use super::{Kind, parse_cidr};
 use crate::types::{Node, Problems, ServiceCidr};
@@ -83,7 +83,7 @@ struct ServiceCidrSpec<'a> {
 
 pub(super) fn decode_node(text: &str) -> Result<Item<Node>, ItemError> {
     let raw: RawNode = parse(text)?;
-    let identity = Identity::of(&raw.kind, raw.metadata, Kind::Node, Scope::Cluster)?;
+    let identity = Identity::of(&raw.kind, raw.metadata, Kind::Node)?;
     let mut problems = Problems::default();
     identity.meta.check(&mut problems);
     let spec = raw.spec.take(format_args!("spec"), &mut problems);
@@ -145,7 +145,7 @@ fn host_addresses(list: List<Struct<NodeAddress<'_>>>, problems: &mut Problems) 
 
 pub(super) fn decode_service_cidr(text: &str) -> Result<Item<ServiceCidr>, ItemError> {
     let raw: RawServiceCidr = parse(text)?;
-    let identity = Identity::of(&raw.kind, raw.metadata, Kind::ServiceCidr, Scope::Cluster)?;
+    let identity = Identity::of(&raw.kind, raw.metadata, Kind::ServiceCidr)?;
     let mut problems = Problems::default();
     let spec = raw.spec.take(format_args!("spec"), &mut problems);
     let Struct(spec) = spec.unwrap_or_default();

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::lenient::{Field, List, Nested, Struct, Text};
-use super::meta::{Identity, Item, ItemError, Meta, Scope, first, parse};
+use super::meta::{Identity, Item, ItemError, Meta, first, parse};
 use super::{Interner, Kind, parse_cidr, parse_ip};
 use crate::types::{
     IpFamily, Problem, Problems, Protocol, Service, ServicePort, ServiceType, TrafficPolicy,
@@ -108,7 +108,7 @@ struct Ingress<'a> {
 
 pub(super) fn decode(text: &str, interner: &mut Interner) -> Result<Item<Service>, ItemError> {
     let raw: RawService = parse(text)?;
-    let identity = Identity::of(&raw.kind, raw.metadata, Kind::Service, Scope::Namespace)?;
+    let identity = Identity::of(&raw.kind, raw.metadata, Kind::Service)?;
     let mut problems = Problems::default();
     let Some(Struct(spec)) = raw.spec.take(format_args!("spec"), &mut problems) else {
         return Ok(identity.item(Err(first(problems, Problem::new("spec", "missing")))));
@@ -128,6 +128,7 @@ pub(super) fn decode(text: &str, interner: &mut Interner) -> Result<Item<Service
         name: identity.name.clone(),
         kind: service_type(spec.r#type, &mut problems),
         headless,
+        labelled_headless: identity.meta.is_labelled_headless(),
         cluster_ips,
         ports: ports(spec.ports, interner, &mut problems),
         session_affinity: affinity(

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::lenient::{Field, List, Nested, Struct, Text};
-use super::meta::{Annotations, Identity, Item, ItemError, Meta, Scope, first, parse};
+use super::meta::{Annotations, Identity, Item, ItemError, Meta, first, parse};
 use super::service::{address, protocol, required_port};
 use super::{Interner, Kind};
 use crate::types::{
@@ -94,12 +94,7 @@ pub(super) fn decode(
     interner: &mut Interner,
 ) -> Result<Item<EndpointSlice>, ItemError> {
     let raw: RawSlice = parse(text)?;
-    let identity = Identity::of(
-        &raw.kind,
-        raw.metadata,
-        Kind::EndpointSlice,
-        Scope::Namespace,
-    )?;
+    let identity = Identity::of(&raw.kind, raw.metadata, Kind::EndpointSlice)?;
     let mut problems = Problems::default();
     let address_type = raw
         .address_type
@@ -119,6 +114,10 @@ pub(super) fn decode(
         }
     };
     identity.meta.check(&mut problems);
+    // As asked of an apiserver: no proxy reads these.
+    if identity.meta.is_labelled_headless() {
+        return Ok(identity.item(Ok(None)));
+    }
     let service = match &identity.meta.labels {
         Field::Present(Struct(labels)) => match &labels.service_name {
             Field::Present(name) if !name.is_empty() && !name.contains('/') => {
@@ -251,19 +250,24 @@ fn first_address(
     Some(ip)
 }
 
+/// What is not said is true ("unknown"); what cannot be read is not: nobody has said that the endpoint is ready.
 fn conditions(raw: Nested<RawConditions>, i: usize, problems: &mut Problems) -> Conditions {
+    let (unknown, unreadable) = (Conditions::READY, Conditions::NOT_READY);
+    let absent = if raw.is_wrong() { unreadable } else { unknown };
     let raw = raw.take(format_args!("endpoints[{i}].conditions"), problems);
     let Some(Struct(raw)) = raw else {
-        return Conditions::READY;
+        return absent;
     };
-    let mut get = |field: Field<bool>, name: &str| {
-        field.take(format_args!("endpoints[{i}].conditions.{name}"), problems)
+    let mut get = |field: Field<bool>, name: &str, unknown: bool| {
+        let absent = unknown && !field.is_wrong();
+        let value = field.take(format_args!("endpoints[{i}].conditions.{name}"), problems);
+        value.unwrap_or(absent)
     };
     Conditions {
-        ready: get(raw.ready, "ready").unwrap_or(true),
+        ready: get(raw.ready, "ready", true),
         // Unknown means true, not "as ready".
-        serving: get(raw.serving, "serving").unwrap_or(true),
-        terminating: get(raw.terminating, "terminating").unwrap_or(false),
+        serving: get(raw.serving, "serving", true),
+        terminating: get(raw.terminating, "terminating", false),
     }
 }
 

@@ -1,18 +1,17 @@
 //! LIST responses and WATCH streams, decoded while they arrive.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufReader, Read};
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::StreamDeserializer;
-use serde_json::de::IoRead;
-use serde_json::value::RawValue;
 
+use super::frame::{Framed, Frames, LARGEST, Source};
 use super::lenient::{Field, Nested, Struct, Text};
 use super::meta::parse;
+use super::outline::Outline;
 use super::{Decode, Interner, Item, ItemError, Kind, Status};
-use crate::types::one_line;
+use crate::types::{Problem, one_line};
 
 /// Enough to keep system calls few; small, since each of four reflectors has one for as long as the process lives.
 const BUFFER: usize = 8 * 1024;
@@ -37,16 +36,15 @@ impl fmt::Display for StreamError {
 
 impl std::error::Error for StreamError {}
 
+impl From<io::Error> for StreamError {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
 impl From<serde_json::Error> for StreamError {
     fn from(error: serde_json::Error) -> Self {
-        match error.classify() {
-            serde_json::error::Category::Io | serde_json::error::Category::Eof => {
-                Self::Read(error.into())
-            }
-            serde_json::error::Category::Syntax | serde_json::error::Category::Data => {
-                Self::Malformed(error.to_string())
-            }
-        }
+        Self::Malformed(error.to_string())
     }
 }
 
@@ -66,62 +64,77 @@ pub fn list<T: Decode>(
     interner: &mut Interner,
     each: &mut dyn FnMut(Result<Item<T>, ItemError>),
 ) -> Result<ListMeta, StreamError> {
-    let reader = BufReader::with_capacity(BUFFER, reader);
-    let mut json = serde_json::Deserializer::from_reader(reader);
-    let mut decode = |text: &str| each(T::decode(kind, text, interner));
-    let meta = ListVisitor {
-        kind,
-        each: &mut decode,
-    }
-    .deserialize(&mut json)?;
-    // To the very end, so that a cut is noticed and the connection can be used again.
-    json.end()?;
-    Ok(meta)
-}
-
-struct ListVisitor<'f> {
-    kind: Kind,
-    each: &'f mut dyn FnMut(&str),
-}
-
-impl<'de> DeserializeSeed<'de> for ListVisitor<'_> {
-    type Value = ListMeta;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ListMeta, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ListVisitor<'_> {
-    type Value = ListMeta;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a {}List", self.kind.as_str())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ListMeta, A::Error> {
-        let mut meta = ListMeta::default();
-        while let Some(key) = map.next_key::<Box<str>>()? {
-            match &*key {
-                "kind" => {
-                    let found = map.next_value::<Box<RawValue>>()?;
-                    let expected = self.kind.as_str();
-                    let names = [format!("\"{expected}List\""), "\"List\"".to_string()];
-                    if !names.iter().any(|name| name == found.get()) {
-                        let found = found.get();
-                        return Err(A::Error::custom(format_args!(
-                            "kind: expected {expected}List, found {found:.80}"
-                        )));
-                    }
-                }
-                "metadata" => meta = list_meta(&map.next_value::<Box<RawValue>>()?),
-                "items" => map.next_value_seed(Items(&mut *self.each))?,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
+    let mut frames = Frames::new(BufReader::with_capacity(BUFFER, reader));
+    let mut meta = ListMeta::default();
+    frames.expect(b'{')?;
+    let mut first = true;
+    while let Some(key) = frames.key(&mut first)? {
+        match &*key {
+            "kind" => check_kind(&frames.value()?, kind)?,
+            "metadata" => meta = list_meta(&frames.value()?),
+            "items" => {
+                let mut first = true;
+                while next_item(&mut frames, &mut first)? {
+                    each(object(frames.value()?, kind, interner));
                 }
             }
+            _ => frames.skip()?,
         }
-        Ok(meta)
+    }
+    // To the very end, so that a cut is noticed and the connection can be used again.
+    match frames.peek()? {
+        None => Ok(meta),
+        Some(found) => Err(frames.unexpected("the end", found)),
+    }
+}
+
+/// Whether another item comes; null stands for no items.
+fn next_item<R: Source>(frames: &mut Frames<R>, first: &mut bool) -> Result<bool, StreamError> {
+    if *first && frames.peek()? == Some(b'n') {
+        frames.skip()?;
+        return Ok(false);
+    }
+    if *first {
+        frames.expect(b'[')?;
+    }
+    frames.more(first, b']')
+}
+
+fn check_kind(found: &Framed<'_>, kind: Kind) -> Result<(), StreamError> {
+    let (found, expected) = (found.text(), kind.as_str());
+    if found == format!("\"{expected}List\"") || found == "\"List\"" {
+        return Ok(());
+    }
+    let found = one_line(&found, 80);
+    Err(StreamError::Malformed(format!(
+        "kind: expected {expected}List, found {found}"
+    )))
+}
+
+/// Decodes an object. One that cannot be decoded at all is named all the same, where its name can be found.
+fn object<T: Decode>(
+    framed: Framed<'_>,
+    kind: Kind,
+    interner: &mut Interner,
+) -> Result<Item<T>, ItemError> {
+    let (outline, what) = match framed {
+        Framed::Text(text) => match std::str::from_utf8(&text) {
+            Ok(text) => return T::decode(kind, text, interner),
+            Err(error) => {
+                let mut outline = Outline::default();
+                outline.draw(&text);
+                (outline, format!("no valid UTF-8: {error}"))
+            }
+        },
+        Framed::Large(outline) => (outline, format!("larger than {LARGEST} bytes")),
+    };
+    match outline.key(kind) {
+        Some(name) => Ok(Item {
+            name,
+            resource_version: outline.resource_version.unwrap_or_default().into(),
+            object: Err(Problem::new("", format_args!("the object is {what}"))),
+        }),
+        None => Err(ItemError::new("", format_args!("the object is {what}"))),
     }
 }
 
@@ -134,41 +147,12 @@ struct RawListMeta<'a> {
     r#continue: Text<'a>,
 }
 
-fn list_meta(raw: &RawValue) -> ListMeta {
-    let raw: RawListMeta = parse(raw.get()).unwrap_or_default();
+fn list_meta(framed: &Framed<'_>) -> ListMeta {
+    let text = framed.text();
+    let raw: RawListMeta = parse(&text).unwrap_or_default();
     ListMeta {
         resource_version: raw.resource_version.ok().unwrap_or_default().into_owned(),
         continue_token: raw.r#continue.ok().unwrap_or_default().into_owned(),
-    }
-}
-
-struct Items<'f>(&'f mut dyn FnMut(&str));
-
-impl<'de> DeserializeSeed<'de> for Items<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Items<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of items")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        // One item's text at a time: whatever is wrong inside it stays inside it.
-        while let Some(item) = items.next_element::<Box<RawValue>>()? {
-            (self.0)(item.get());
-        }
-        Ok(())
     }
 }
 
@@ -196,21 +180,17 @@ pub enum Event<T> {
 
 /// The events of a watch, decoded as they arrive.
 pub struct Events<R: Read> {
-    frames: StreamDeserializer<'static, IoRead<BufReader<R>>, Frame>,
-}
-
-#[derive(Deserialize)]
-struct Frame {
-    r#type: String,
-    object: Option<Box<RawValue>>,
+    frames: Frames<BufReader<R>>,
+    /// Nothing can be read any more.
+    failed: bool,
 }
 
 impl<R: Read> Events<R> {
     /// The events in this body.
     pub fn new(reader: R) -> Self {
-        let reader = BufReader::with_capacity(BUFFER, reader);
         Self {
-            frames: serde_json::Deserializer::from_reader(reader).into_iter(),
+            frames: Frames::new(BufReader::with_capacity(BUFFER, reader)),
+            failed: false,
         }
     }
 
@@ -220,24 +200,61 @@ impl<R: Read> Events<R> {
         kind: Kind,
         interner: &mut Interner,
     ) -> Option<Result<Event<T>, StreamError>> {
-        let frame = match self.frames.next()? {
-            Ok(frame) => frame,
-            Err(error) => return Some(Err(error.into())),
-        };
-        let text = frame.object.as_deref().map_or("null", RawValue::get);
-        Some(Ok(event(&frame.r#type, text, kind, interner)))
+        if self.failed {
+            return None;
+        }
+        let event = self.read(kind, interner).transpose()?;
+        self.failed = event.is_err();
+        Some(event)
+    }
+
+    fn read<T: Decode>(
+        &mut self,
+        kind: Kind,
+        interner: &mut Interner,
+    ) -> Result<Option<Event<T>>, StreamError> {
+        if self.frames.peek()?.is_none() {
+            return Ok(None);
+        }
+        self.frames.expect(b'{')?;
+        let (mut first, mut name, mut found, mut early) = (true, None, None, None);
+        while let Some(key) = self.frames.key(&mut first)? {
+            match (&*key, &name) {
+                ("type", _) => {
+                    let text: String = serde_json::from_str(&self.frames.value()?.text())?;
+                    name = Some(text);
+                }
+                ("object", Some(name)) => {
+                    found = Some(event(name, self.frames.value()?, kind, interner));
+                }
+                // What happened to it is said behind it.
+                ("object", None) => early = Some(self.frames.value()?.into_owned()),
+                _ => self.frames.skip()?,
+            }
+        }
+        let name = name.ok_or_else(|| StreamError::Malformed("an event without a type".into()))?;
+        Ok(found.or_else(|| {
+            let object = early.unwrap_or(Framed::Text(Cow::Borrowed(b"null")));
+            Some(event(&name, object, kind, interner))
+        }))
     }
 }
 
-fn event<T: Decode>(name: &str, text: &str, kind: Kind, interner: &mut Interner) -> Event<T> {
+fn event<T: Decode>(
+    name: &str,
+    framed: Framed<'_>,
+    kind: Kind,
+    interner: &mut Interner,
+) -> Event<T> {
     let changed: fn(Item<T>) -> Event<T> = match name {
         "ADDED" => Event::Added,
         "MODIFIED" => Event::Modified,
         "DELETED" => Event::Deleted,
-        "BOOKMARK" => return bookmark(text),
+        "BOOKMARK" => return bookmark(&framed.text()),
         "ERROR" => {
-            return Event::Error(Status::parse(text).unwrap_or_else(|| Status {
-                message: format!("an error event without a Status: {}", one_line(text, 200)),
+            let text = framed.text();
+            return Event::Error(Status::parse(&text).unwrap_or_else(|| Status {
+                message: format!("an error event without a Status: {}", one_line(&text, 200)),
                 ..Status::default()
             }));
         }
@@ -246,7 +263,7 @@ fn event<T: Decode>(name: &str, text: &str, kind: Kind, interner: &mut Interner)
             return Event::Skipped(format!("an event of unknown type {other}"));
         }
     };
-    match T::decode(kind, text, interner) {
+    match object(framed, kind, interner) {
         Ok(item) => changed(item),
         Err(error) => Event::Skipped(format!("{name} with an undecodable object: {error}")),
     }

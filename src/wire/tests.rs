@@ -195,7 +195,7 @@ fn what_is_wrong_in_a_service_costs_that_field() {
         ),
         (
             json!({"ports": [{"port": 99999999999999999999_f64}]}),
-            "spec.ports[0].port: expected a number, found a fraction",
+            "spec.ports[0].port: 9223372036854775807 is no port",
         ),
         (
             json!({"ports": [{"port": "80"}]}),
@@ -282,7 +282,7 @@ fn objects_without_identity_or_meaning() {
         ),
         (
             json!({"metadata": {"name": "a/b"}}),
-            "metadata.name: default/a/b is no name",
+            "metadata.name: a/b is no name",
         ),
         (
             json!({"kind": "Pod", "metadata": {"name": "a"}}),
@@ -420,6 +420,96 @@ fn what_is_wrong_in_a_slice_costs_that_part() {
             );
         }
     }
+}
+
+/// What is not said is true; what cannot be read is not.
+#[test]
+fn an_unreadable_condition_is_not_ready() {
+    let table = [
+        (json!(null), "true true false", ""),
+        (json!({}), "true true false", ""),
+        (json!({"ready": null}), "true true false", ""),
+        (json!({"ready": false}), "false true false", ""),
+        (
+            json!({"ready": "false"}),
+            "false true false",
+            ".ready: expected true or false, found a string",
+        ),
+        (
+            json!({"ready": "true"}),
+            "false true false",
+            ".ready: expected true or false, found a string",
+        ),
+        (
+            json!({"ready": 1}),
+            "false true false",
+            ".ready: expected true or false, found a number",
+        ),
+        (
+            json!({"serving": "no"}),
+            "true false false",
+            ".serving: expected true or false, found a string",
+        ),
+        (
+            json!({"terminating": []}),
+            "true true false",
+            ".terminating: expected true or false, found a list",
+        ),
+        (
+            json!("ready"),
+            "false false false",
+            ": expected an object, found a string",
+        ),
+        (
+            json!([true]),
+            "false false false",
+            ": expected an object, found a list",
+        ),
+    ];
+    for (conditions, expect, problem) in table {
+        let endpoint = json!({"addresses": ["10.0.0.1"], "conditions": conditions});
+        let slice = slice(json!({"endpoints": [endpoint]}));
+        let found = slice.subsets[0].endpoints[0].conditions;
+        let found = texts([found.ready, found.serving, found.terminating]);
+        assert_eq!(found, expect, "{conditions}");
+        let found = problems(&slice.problems);
+        assert_eq!(
+            found.trim_start_matches("endpoints[0].conditions"),
+            problem,
+            "{conditions}"
+        );
+    }
+}
+
+#[test]
+fn whole_numbers_may_be_written_as_fractions() {
+    let ports =
+        |port: Value| service(json!({"clusterIP": "10.0.0.1", "ports": [{"port": port}]})).ports;
+    for (text, port) in [("8080.0", 8080), ("8e3", 8000), ("80", 80)] {
+        let port_of = |ports: &[crate::types::ServicePort]| ports.first().map(|port| port.port);
+        let value = serde_json::from_str(text).expect("a number");
+        assert_eq!(port_of(&ports(value)), Some(port), "{text}");
+    }
+    assert!(ports(json!(80.5)).is_empty());
+}
+
+/// By presence alone, as the selector has it that an apiserver is asked with.
+#[test]
+fn the_label_headless_leaves_an_object_alone() {
+    for label in [json!(""), json!("false"), json!(true)] {
+        let labels =
+            json!({"service.kubernetes.io/headless": label, "kubernetes.io/service-name": "svc"});
+        let metadata = json!({"namespace": "ns", "name": "svc", "labels": labels});
+        let spec = json!({"clusterIP": "10.0.0.1"});
+        let service: Service = object(Kind::Service, json!({"metadata": metadata, "spec": spec}));
+        assert!(service.labelled_headless && !service.headless);
+        let value = json!({"metadata": metadata, "addressType": "IPv4"});
+        for kind in [Kind::EndpointSlice, Kind::Endpoints] {
+            let item = decode::<EndpointSlice>(kind, &value).expect("named");
+            assert_eq!(item.object, Ok(None), "{kind:?} {label}");
+        }
+    }
+    assert!(!service(json!({})).labelled_headless);
 }
 
 #[test]
@@ -597,14 +687,20 @@ fn what_is_no_list() {
             r#"{"kind":"EndpointSliceList","items":[]}"#,
             "kind: expected ServiceList, found \"EndpointSliceList\"",
         ),
-        (r#"[]"#, "invalid type: sequence, expected a ServiceList"),
+        (r#"[]"#, "expected `{`, found `[` at byte 0"),
+        (r#"{"items":5}"#, "expected `[`, found `5` at byte 9"),
+        (r#"{"items":[{]}"#, "expected `,`, found `}` at byte 12"),
         (
-            r#"{"items":5}"#,
-            "invalid type: integer `5`, expected a list of items",
+            r#"{"items":[{},]}"#,
+            "expected a value, found `]` at byte 13",
         ),
-        (r#"{"items":[{]}"#, "key must be a string"),
-        (r#"{"items":[]} x"#, "trailing characters"),
-        (r#"<html>"#, "expected value"),
+        (r#"{"items":[,]}"#, "expected a value, found `,` at byte 10"),
+        (r#"{items:[]}"#, "expected a key, found `i` at byte 1"),
+        (
+            r#"{"items":[]} x"#,
+            "expected the end, found `x` at byte 13",
+        ),
+        (r#"<html>"#, "expected `{`, found `<` at byte 0"),
     ];
     for (text, expect) in table {
         let error = read_list(text.as_bytes()).expect_err(text);
@@ -620,6 +716,99 @@ fn what_is_no_list() {
         let error = read_list(text.as_bytes()).expect_err(text);
         assert!(matches!(error, StreamError::Read(_)), "{text}: {error}");
     }
+}
+
+/// `metadata` first, as apiservers write it, and last, as files have it.
+fn objects_of(size: usize) -> [String; 2] {
+    let note = "{[\\\"".repeat(size / 4);
+    let metadata =
+        r#""metadata":{"name":"l","namespace":"ns","labels":{"name":"x"},"resourceVersion":"8"}"#;
+    [
+        format!(r#"{{{metadata},"note":"{note}","spec":{{}}}}"#),
+        format!(r#"{{"spec":{{"note":"{note}"}},{metadata}}}"#),
+    ]
+}
+
+#[test]
+fn a_large_object_costs_itself_and_is_named() {
+    let good = r#"{"metadata":{"name":"a"},"spec":{}}"#;
+    for large in objects_of(frame::LARGEST + 100) {
+        let list = format!(r#"{{"items":[{good},{large},{good}]}}"#);
+        let mut found = Vec::new();
+        let mut each = |item: Result<Item<Service>, ItemError>| found.push(item.expect("named"));
+        list_into(&list, &mut each);
+        assert_eq!(found.len(), 3);
+        assert!(found[0].object.is_ok() && found[2].object.is_ok());
+        let problem = found[1].object.as_ref().expect_err("too large");
+        assert_eq!(
+            problem.to_string(),
+            "the object is larger than 4194304 bytes"
+        );
+        assert_eq!(found[1].name, NamespacedName::new("ns", "l"));
+        assert_eq!(&*found[1].resource_version, "8");
+
+        for (before, behind) in [(r#""type":"ADDED","#, ""), ("", r#","type":"ADDED""#)] {
+            let events = format!(
+                r#"{{{before}"object":{large}{behind}}} {{"type":"ADDED","object":{good}}}"#
+            );
+            assert_eq!(read_events(&events), ["added !ns/l@8", "added default/a@"]);
+        }
+    }
+    for good in objects_of(1 << 20) {
+        assert_eq!(
+            read_list(format!(r#"{{"items":[{good}]}}"#).as_bytes()).expect("a list"),
+            "ns/l @ "
+        );
+    }
+    let nameless = format!(
+        r#"{{"type":"ADDED","object":[{}1]}}"#,
+        "1,".repeat(frame::LARGEST / 2)
+    );
+    let expect =
+        "skipped ADDED with an undecodable object: the object is larger than 4194304 bytes";
+    assert_eq!(read_events(&nameless), [expect]);
+}
+
+fn list_into(text: &str, each: &mut dyn FnMut(Result<Item<Service>, ItemError>)) {
+    list(
+        text.as_bytes(),
+        Kind::Service,
+        &mut Interner::default(),
+        each,
+    )
+    .expect("a list");
+}
+
+/// Of what is passed over nothing is kept: a brace for each byte, a key without end.
+#[test]
+fn what_is_passed_over_takes_no_memory() {
+    let deep = format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20));
+    let key = "k".repeat(frame::LARGEST + 1);
+    let text = format!(
+        r#"{{"x":{deep},"{key}":1,"items":[{deep},{{"metadata":{{"name":"a"}},"spec":{{}}}}]}}"#
+    );
+    assert_eq!(
+        read_list(text.as_bytes()).expect("a list"),
+        "! default/a @ "
+    );
+}
+
+#[test]
+fn bytes_that_are_no_text_cost_their_item() {
+    let item = |name: &[u8]| {
+        [
+            br#"{"metadata":{"note":""#,
+            name,
+            br#"","name":"a"},"spec":{}}"#,
+        ]
+        .concat()
+    };
+    let items = [item(b"ok"), item(b"\xff"), item(b"\xe2\x82"), item(b"ok")].join(&b',');
+    let list = [&br#"{"items":["#[..], &items, b"]}"].concat();
+    let found = read_list(list.as_slice()).expect("a list");
+    assert_eq!(found, "default/a !default/a !default/a default/a @ ");
+    let nameless = &b"{\"items\":[{\"metadata\":{\"name\":\"\xff\"}},5]}"[..];
+    assert_eq!(read_list(nameless).expect("a list"), "! ! @ ");
 }
 
 #[test]
@@ -867,6 +1056,18 @@ fn manifests_of_every_kind() {
             "ServiceCIDR k",
         ),
         (json!("text"), "object: kind: missing"),
+        (
+            json!({"apiVersion": "v1", "kind": "service", "metadata": {"name": "a"}}),
+            "service a: kind: there is no such kind; did you mean Service, with apiVersion v1?",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "Endpoint", "metadata": {"name": "a"}}),
+            "Endpoint a: kind: there is no such kind; did you mean Endpoints, with apiVersion v1?",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "EndpointSlice", "metadata": {"name": "a"}}),
+            "EndpointSlice a: kind: there is no such kind; did you mean EndpointSlice, with apiVersion discovery.k8s.io/v1?",
+        ),
     ];
     for (document, expect) in table {
         assert_eq!(said(&document.to_string()), expect, "{document}");

@@ -117,7 +117,7 @@ fn watch_list_on_a_new_server() {
     let expect = [
         "allowWatchBookmarks=true",
         "fieldSelector=spec.clusterIP!=None",
-        "labelSelector=!service.kubernetes.io/service-proxy-name",
+        "labelSelector=!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless",
         "resourceVersion=",
         "resourceVersionMatch=NotOlderThan",
         "sendInitialEvents=true",
@@ -193,6 +193,11 @@ fn services_of_a_proxy_with_a_name() {
     theirs["metadata"]["labels"] = json!({"service.kubernetes.io/service-proxy-name": "mine"});
     server.put(theirs.clone());
     server.put(service("default", "10.96.0.11"));
+    // This label gives a Service to no proxy at all.
+    let mut nobodys = service("nobodys", "10.96.0.12");
+    nobodys["metadata"]["labels"] = json!({"service.kubernetes.io/service-proxy-name": "mine",
+        "service.kubernetes.io/headless": ""});
+    server.put(nobodys);
     let selection = Selection {
         service_proxy_name: Some("mine".to_string()),
         node_name: "node-1".to_string(),

@@ -80,6 +80,7 @@ pub fn service(name: &str, cluster_ips: &[&str], ports: Vec<ServicePort>) -> Ser
         name: NamespacedName::parse(name).expect(name),
         kind: ServiceType::ClusterIp,
         headless: false,
+        labelled_headless: false,
         cluster_ips: cluster_ips.iter().map(|text| ip(text)).collect(),
         ports: ports.into(),
         session_affinity: None,

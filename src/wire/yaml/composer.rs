@@ -1,13 +1,18 @@
 //! The parser's events -> values.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::mem;
+use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser, ScanError, Span};
 use serde_json::{Map, Value};
 
+use super::refusal::{IDENTITY, NAMES, Refusal};
 use super::scalar::{key_text, scalar};
-use super::{Piece, YamlError};
+use super::{Faults, Piece, YamlError};
+use crate::types::one_line;
+use crate::wire::frame::LARGEST;
 
 /// As deep as serde_json goes before it refuses, so that both kinds of text have one limit.
 const MAX_DEPTH: usize = 127;
@@ -16,12 +21,22 @@ const MAX_ALIASED: usize = 100_000;
 /// So many bytes of text weigh as much as a node.
 const TEXT_PER_NODE: usize = 32;
 const TOO_MUCH: &str = "aliases expand to too much";
+/// What anchors may keep in all, in the same measure: about 64 MiB.
+const MAX_ANCHORED: usize = 2_000_000;
+/// What a node counts for beside its text, when an object is measured.
+const NODE: usize = 32;
+/// A single value beyond this is not read to its end: it would have to be in memory.
+const LONGEST_VALUE: usize = 4 * LARGEST;
+/// So much is said of where it stands.
+const LONGEST_PATH: usize = 200;
 
 /// Builds the values and hands them over in pieces.
 pub(super) struct Composer<'f> {
     each: &'f mut dyn FnMut(Piece<'_>),
     /// A key that appears twice is an error.
     strict: bool,
+    /// A value that is longer, in characters, ends its document.
+    pub(super) longest: usize,
     /// Lines before the text.
     line: usize,
     /// Documents begun, before the text and in it.
@@ -32,10 +47,22 @@ pub(super) struct Composer<'f> {
     anchors: HashMap<usize, (Value, usize)>,
     /// The weight of all copies so far.
     aliased: usize,
+    /// The weight of all values of anchors.
+    anchored: usize,
+    /// Something of the text was no text.
+    replaced: Rc<Cell<bool>>,
     /// A whole document.
     complete: Option<Value>,
-    /// Keys that appear twice: in the element of `items` that is being read, and elsewhere in the document.
-    twice_in_item: Vec<YamlError>,
+    /// The element of `items` that is being read, and what else is in the document.
+    item: Measured,
+    document: Measured,
+}
+
+/// An object that is being read.
+#[derive(Default)]
+struct Measured {
+    size: usize,
+    /// Keys that appear twice in it.
     twice: Vec<YamlError>,
 }
 
@@ -59,31 +86,45 @@ enum Content {
 }
 
 impl<'f> Composer<'f> {
-    /// `line` lines and `begun` documents have come before.
+    /// `line` lines and `begun` documents have come before. `replaced` tells whether something of them was no text.
     pub(super) fn new(
         each: &'f mut dyn FnMut(Piece<'_>),
         strict: bool,
         line: usize,
         begun: usize,
+        replaced: Rc<Cell<bool>>,
     ) -> Self {
         Self {
             each,
             strict,
+            longest: LONGEST_VALUE,
             line,
             begun,
             open: Vec::new(),
             anchors: HashMap::new(),
             aliased: 0,
+            anchored: 0,
+            replaced,
             complete: None,
-            twice_in_item: Vec::new(),
-            twice: Vec::new(),
+            item: Measured::default(),
+            document: Measured::default(),
         }
     }
 
     /// Reads a text to its end. Returns how many documents have begun, this text's and those before.
     pub(super) fn read(mut self, text: &mut dyn Iterator<Item = char>) -> Result<usize, YamlError> {
-        let mut parser = Parser::new_from_iter(text);
+        // Characters that the parser took since its last event.
+        let (taken, longest) = (Cell::new(0), self.longest);
+        let metered = text.take_while(|_| {
+            taken.set(taken.get() + 1);
+            taken.get() <= longest
+        });
+        let mut parser = Parser::new_from_iter(metered);
         while let Some(event) = parser.next_event() {
+            if taken.get() > longest {
+                return Err(self.too_long());
+            }
+            taken.set(0);
             let (event, span) = event.map_err(|error| self.scan_error(&error))?;
             self.event(event, span)?;
         }
@@ -101,6 +142,7 @@ impl<'f> Composer<'f> {
                 self.finish();
                 self.begun += 1;
                 self.anchors.clear();
+                self.anchored = 0;
                 Ok(())
             }
             Event::SequenceStart(anchor, _) => {
@@ -164,22 +206,14 @@ impl<'f> Composer<'f> {
     /// A complete value: an element, a key, the value of a key, or a whole document.
     fn value(&mut self, value: Value, anchor: usize, span: Span) -> Result<(), YamlError> {
         if anchor > 0 {
-            let weight = weight(&value);
-            // What an anchor keeps is a copy; an anchor around it keeps it once more.
-            if self.open.iter().any(|open| open.anchor > 0) {
-                self.aliased += weight;
-            }
-            if self.aliased > MAX_ALIASED {
-                return Err(self.error(span, TOO_MUCH));
-            }
-            self.anchors.insert(anchor, (value.clone(), weight));
+            self.keep_anchored(&value, anchor, span)?;
         }
+        let large = self.measure(&value);
+        let names = large && self.names_its_object(&value);
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.complete = Some(value),
-            Some(Content::Items) => {
-                let twice = mem::take(&mut self.twice_in_item);
-                (self.each)(Piece::Item(value, twice));
-            }
+            Some(Content::Items) => self.finish_item(value),
+            Some(Content::Sequence(_)) if large => {}
             Some(Content::Sequence(elements)) => elements.push(value),
             Some(Content::Mapping {
                 entries,
@@ -187,6 +221,7 @@ impl<'f> Composer<'f> {
                 merged,
             }) => match key.take() {
                 None => return self.key(value, span),
+                Some(_) if large && !names => {}
                 Some(text) if text == "<<" => merged.push(value),
                 Some(text) => {
                     entries.insert(text, value);
@@ -196,11 +231,60 @@ impl<'f> Composer<'f> {
         Ok(())
     }
 
+    fn keep_anchored(&mut self, value: &Value, anchor: usize, span: Span) -> Result<(), YamlError> {
+        let weight = weight(value);
+        // What an anchor keeps is a copy; an anchor around it keeps it once more.
+        if self.open.iter().any(|open| open.anchor > 0) {
+            self.aliased += weight;
+        }
+        self.anchored += weight;
+        if self.aliased > MAX_ALIASED || self.anchored > MAX_ANCHORED {
+            return Err(self.error(span, TOO_MUCH));
+        }
+        self.anchors.insert(anchor, (value.clone(), weight));
+        Ok(())
+    }
+
+    /// Adds a value to its object's size. True if that is too large by now.
+    fn measure(&mut self, value: &Value) -> bool {
+        let object = match self.is_in_item() {
+            true => &mut self.item,
+            false => &mut self.document,
+        };
+        object.size += NODE + value.as_str().map_or(0, str::len);
+        object.size > LARGEST
+    }
+
+    fn is_in_item(&self) -> bool {
+        matches!(
+            self.open.get(1).map(|open| &open.content),
+            Some(Content::Items)
+        )
+    }
+
+    /// The value that is complete now says who its object is.
+    fn names_its_object(&self, value: &Value) -> bool {
+        let fits = value.as_str().is_none_or(|text| text.len() < LARGEST / 4);
+        let outer = if self.is_in_item() { 2 } else { 0 };
+        let mut keys = self.open.iter().skip(outer).map(Open::key);
+        fits && match (keys.next().flatten(), keys.next(), keys.next()) {
+            (Some(key), None, _) => IDENTITY.contains(&key),
+            (Some("metadata"), Some(Some(key)), None) => NAMES.contains(&key),
+            _ => false,
+        }
+    }
+
+    fn finish_item(&mut self, value: Value) {
+        let (value, faults) = mem::take(&mut self.item).finish(value, self.replaced.get());
+        (self.each)(Piece::Item(value, faults));
+    }
+
     /// Hands over the document: now it is known that nothing but another one follows.
     fn finish(&mut self) {
-        let twice = mem::take(&mut self.twice);
-        if let Some(document) = self.complete.take().filter(|value| !value.is_null()) {
-            (self.each)(Piece::Document(document, twice));
+        let document = mem::take(&mut self.document);
+        if let Some(value) = self.complete.take().filter(|value| !value.is_null()) {
+            let (value, faults) = document.finish(value, self.replaced.get());
+            (self.each)(Piece::Document(value, faults));
         }
     }
 
@@ -223,10 +307,10 @@ impl<'f> Composer<'f> {
         let text = key.insert(text);
         if twice {
             let error = YamlError::twice(text, self.line + span.start.line(), self.begun.max(1));
-            match self.open.get(1).map(|open| &open.content) {
+            match self.is_in_item() {
                 _ if self.strict => return Err(error),
-                Some(Content::Items) => self.twice_in_item.push(error),
-                _ => self.twice.push(error),
+                true => error.keep(&mut self.item.twice),
+                false => error.keep(&mut self.document.twice),
             }
         }
         Ok(())
@@ -240,6 +324,49 @@ impl<'f> Composer<'f> {
         }
     }
 
+    /// Of the value that is being read.
+    fn too_long(&self) -> YamlError {
+        let keys: Vec<&str> = self.open.iter().filter_map(Open::key).collect();
+        let what = match keys.as_slice() {
+            [] => "a value".to_owned(),
+            keys => one_line(&keys.join("."), LONGEST_PATH).into_owned(),
+        };
+        YamlError {
+            document: self.begun.max(1),
+            line: self.line + 1,
+            message: format!(
+                "{}{what} is longer than {} characters: nothing behind it in this document is read",
+                self.whose(),
+                self.longest,
+            ),
+        }
+    }
+
+    /// The object that is being read, as far as it has said who it is.
+    fn whose(&self) -> String {
+        let outer = if self.is_in_item() { 2 } else { 0 };
+        let text = |open: Option<&Open>, key: &str| {
+            let Content::Mapping { entries, .. } = &open?.content else {
+                return None;
+            };
+            let value = entries.get(key)?;
+            value
+                .as_str()
+                .or_else(|| value.get("name")?.as_str())
+                .map(str::to_owned)
+        };
+        let (object, within) = (self.open.get(outer), self.open.get(outer + 1));
+        let kind = text(object, "kind").unwrap_or_default();
+        let name = text(object, "metadata").or_else(|| text(within, "name"));
+        match name {
+            Some(name) => format!(
+                "{}: ",
+                one_line(format!("{kind} {name}").trim(), LONGEST_PATH)
+            ),
+            None => String::new(),
+        }
+    }
+
     fn scan_error(&self, error: &ScanError) -> YamlError {
         YamlError {
             document: self.begun.max(1),
@@ -249,13 +376,36 @@ impl<'f> Composer<'f> {
     }
 }
 
+impl Measured {
+    /// What there is to say of it. Of one that is too large only who it is is left.
+    fn finish(self, value: Value, replaced: bool) -> (Value, Faults) {
+        let (value, refusal) = match self.size > LARGEST {
+            true => (Refusal::identity(value), Some(Refusal::Large)),
+            false => {
+                let refusal = Refusal::of_text(&value, replaced);
+                (value, refusal)
+            }
+        };
+        let faults = Faults {
+            twice: self.twice,
+            refusal,
+        };
+        (value, faults)
+    }
+}
+
 impl Open {
+    /// The key whose value is being read.
+    fn key(&self) -> Option<&str> {
+        match &self.content {
+            Content::Mapping { key, .. } => key.as_deref(),
+            Content::Sequence(_) | Content::Items => None,
+        }
+    }
+
     /// The elements of the list that begins now are handed over one by one.
     fn streams_items(&self) -> bool {
-        let Content::Mapping { key, .. } = &self.content else {
-            return false;
-        };
-        self.anchor == 0 && key.as_deref() == Some("items")
+        self.anchor == 0 && self.key() == Some("items")
     }
 }
 

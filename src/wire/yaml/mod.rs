@@ -1,7 +1,7 @@
 //! YAML or JSON text -> JSON values, the one form in which configuration and manifests are decoded.
 //!
-//! Scalars follow YAML 1.2's core schema (`yes` is a string). Aliases and merge keys (`<<`) are resolved, within limits: a
-//! file that somebody else wrote must not be able to exhaust memory or the stack.
+//! Scalars mean what they mean to Kubernetes' own parser (`yes` is true, `0120` is 80). Aliases and merge keys (`<<`) are
+//! resolved, within limits: a file that somebody else wrote must not be able to exhaust memory or the stack.
 //!
 //! Configuration is small and comes whole ([`documents`]). Manifests may be large and come in pieces (`read`): of a file,
 //! a few kilobytes are in memory, and of a `List`, one item.
@@ -9,6 +9,7 @@
 mod composer;
 mod json;
 mod part;
+mod refusal;
 mod scalar;
 mod utf8;
 
@@ -22,7 +23,15 @@ use serde_json::{Map, Value};
 
 use composer::Composer;
 use part::Part;
+pub(in crate::wire) use refusal::Refusal;
 use utf8::Utf8;
+
+use crate::types::one_line;
+
+/// So many keys that appear twice are kept of a value.
+const MOST_TWICE: usize = 100;
+/// And so much of each.
+const LONGEST_KEY: usize = 200;
 
 /// Why a text is not YAML.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +49,14 @@ impl YamlError {
         Self {
             document,
             line,
-            message: format!("the key {key:?} appears twice"),
+            message: format!("the key {:?} appears twice", one_line(key, LONGEST_KEY)),
+        }
+    }
+
+    /// Adds it to what is said of a value, unless that is much already.
+    fn keep(self, errors: &mut Vec<Self>) {
+        if errors.len() < MOST_TWICE {
+            errors.push(self);
         }
     }
 }
@@ -75,18 +91,20 @@ pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
 
 /// As [`documents`], but a key that appears twice is no error: its last value counts, and it is among the complaints.
 pub fn documents_lenient(text: &str) -> Result<(Vec<Value>, Vec<YamlError>), YamlError> {
-    compose(text.strip_prefix('\u{feff}').unwrap_or(text), false)
+    compose(text, false)
 }
 
 fn compose(text: &str, strict: bool) -> Result<(Vec<Value>, Vec<YamlError>), YamlError> {
     let (mut documents, mut items, mut duplicates) = (Vec::new(), Vec::new(), Vec::new());
+    let mut refused = None;
     let mut each = |piece: Piece<'_>| match piece {
         Piece::Items(_) => items.clear(),
-        Piece::Item(item, twice) => {
+        Piece::Item(item, faults) => {
             items.push(item);
-            duplicates.extend(twice);
+            duplicates.extend(faults.twice);
+            refused = refused.or(faults.refusal);
         }
-        Piece::Document(mut document, twice) => {
+        Piece::Document(mut document, faults) => {
             match &mut document {
                 Value::Object(entries) if !items.is_empty() => {
                     let items = std::mem::take(&mut items);
@@ -95,24 +113,60 @@ fn compose(text: &str, strict: bool) -> Result<(Vec<Value>, Vec<YamlError>), Yam
                 _ => {}
             }
             documents.push(document);
-            duplicates.extend(twice);
+            duplicates.extend(faults.twice);
+            refused = refused.or(faults.refusal);
         }
         Piece::Broken(_) | Piece::Restart => items.clear(),
     };
-    Composer::new(&mut each, strict, 0, 0).read(&mut text.chars())?;
-    Ok((documents, duplicates))
+    let mut text = Utf8::new(text.as_bytes());
+    let mut begun = 0;
+    while !text.ahead(1).is_empty() {
+        begun = part(&mut text, &mut each, strict, begun)?;
+    }
+    match refused {
+        None => Ok((documents, duplicates)),
+        Some(refusal) => Err(YamlError {
+            document: begun,
+            line: 1,
+            message: refusal.to_string(),
+        }),
+    }
 }
 
-/// What becomes of a text, in order. The errors with a value are about keys that appear twice in it: the last one counts.
+/// Reads one of a text's parts, with `begun` documents before it. Returns how many have begun now.
+fn part<R: Read>(
+    text: &mut Utf8<R>,
+    each: &mut dyn FnMut(Piece<'_>),
+    strict: bool,
+    begun: usize,
+) -> Result<usize, YamlError> {
+    let (line, replaced) = (text.line(), text.replaced());
+    let mut part = Part::new(text);
+    let outcome = Composer::new(each, strict, line, begun, replaced).read(&mut part);
+    // Behind an error there is more.
+    part.for_each(drop);
+    outcome
+}
+
+/// What is wrong with a value.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// Keys that appear twice in it: the last one counts.
+    pub(super) twice: Vec<YamlError>,
+    /// Nothing but its identity is there.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// What becomes of a text, in order.
 #[derive(Debug)]
 pub(super) enum Piece<'a> {
     /// The outermost mapping of a document has the key `items`; this is what was said in it before. If it is a list, its
     /// elements follow. Those of an earlier list of that name do not count any more.
     Items(&'a Map<String, Value>),
     /// An element of that list.
-    Item(Value, Vec<YamlError>),
+    Item(Value, Faults),
     /// The end of a document. The elements that were handed over are missing from it.
-    Document(Value, Vec<YamlError>),
+    Document(Value, Faults),
     /// What is no YAML takes the place of a document. What came of that document is void.
     Broken(YamlError),
     /// Everything is void: the text is read in another way, from its beginning.
@@ -136,11 +190,7 @@ pub(super) fn read<R: Read>(
     text = Utf8::new(open()?);
     let mut begun = 0;
     while !text.ahead(1).is_empty() {
-        let line = text.line();
-        let mut part = Part::new(&mut text);
-        let outcome = Composer::new(each, false, line, begun).read(&mut part);
-        // Behind an error there is more.
-        part.for_each(drop);
+        let outcome = part(&mut text, each, false, begun);
         text.check()?;
         match outcome {
             Ok(now) => begun = now,
