@@ -13,8 +13,9 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(found) = read(bytes) else {
         return;
     };
+    // Bytes that are no text cost their object alone.
     let Ok(text) = std::str::from_utf8(bytes) else {
-        panic!("no text: {found:?}");
+        return;
     };
     cut_elsewhere(text, &found);
     // Without keys that appear twice a text says the same when it is written in another way: as JSON, its keys sorted.
