@@ -97,6 +97,9 @@ impl Daemon {
         let audience = Audience::start(options, access.as_ref(), &asking, &events)
             .inspect_err(|_| events.flush(TIME_TO_REPORT))?;
         events.report(Occasion::Starting);
+        proxier
+            .count_files()
+            .map_err(Error::start("the event loops"))?;
         let sync = Sync {
             world: World::new(&feeds, &node_name, Vec::new()),
             table,

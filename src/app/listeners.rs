@@ -1,10 +1,11 @@
 //! Carries out what the plan says: sockets and routes by the portal, connections by the proxier.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::portal::{self, BindSpec, Portal};
+use crate::portal::{self, BindError, BindSpec, Portal};
 use crate::proxier::Proxier;
 use crate::routing::{Flow, Frontend, Kernel, Table};
 use crate::sync::{Plan, PlanAction, PlanInput, WantedListener};
@@ -124,10 +125,15 @@ impl Hands {
                 self.proxier.apply(changes);
                 None
             }
-            PlanAction::Open(wanted) => {
+            PlanAction::Open(mut wanted) => {
+                // The last files are for connections.
+                let room = self.proxier.listeners_left().min(wanted.len());
+                let left_out = wanted.split_off(room);
+                let left_out = left_out.into_iter().map(|wanted| (wanted, Err(no_files())));
                 let specs: Vec<BindSpec> = wanted.iter().map(spec).collect();
                 let sockets = self.portal.bind(&specs);
-                Some(PlanInput::Opened(wanted.into_iter().zip(sockets).collect()))
+                let made = wanted.into_iter().zip(sockets);
+                Some(PlanInput::Opened(made.chain(left_out).collect()))
             }
             PlanAction::Filter(wanted, socket) => {
                 let allow = wanted.frontend.policy.allow.as_deref();
@@ -147,6 +153,12 @@ impl Hands {
             }
         }
     }
+}
+
+/// Why a listener is left out.
+fn no_files() -> BindError {
+    let what = "left out: the files that are left are for connections (raise the limit of open files: LimitNOFILE, ulimit -n)";
+    io::Error::other(what).into()
 }
 
 fn spec(wanted: &WantedListener) -> BindSpec {

@@ -24,6 +24,9 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(15))
     .with_retries(6);
 
+/// And this: how long a client may leave bytes unacknowledged, or have no room for any.
+const USER_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// A socket to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindSpec {
@@ -86,6 +89,7 @@ fn make(spec: &BindSpec, freedom: Freedom) -> io::Result<Socket> {
             socket.set_reuse_address(true)?;
             socket.set_tcp_nodelay(true)?;
             socket.set_tcp_keepalive(&KEEPALIVE)?;
+            socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
             socket.bind(&SockAddr::from(addr))?;
             socket.listen(BACKLOG)?;
         }

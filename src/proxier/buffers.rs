@@ -3,8 +3,12 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
+use super::files::{FileLease, Files};
 
 /// What one read takes at most: the size from which larger reads did not move bytes faster.
 pub(crate) const READ_SIZE: usize = 64 * 1024;
@@ -22,6 +26,7 @@ pub(crate) struct Pipe {
     pub(crate) reader: OwnedFd,
     /// Where they go in.
     pub(crate) writer: OwnedFd,
+    _files: FileLease,
 }
 
 /// One worker's buffers.
@@ -31,19 +36,20 @@ pub(crate) struct Buffers {
     pub(crate) scratch: Vec<u8>,
     spare: Vec<Vec<u8>>,
     pipes: Vec<Pipe>,
+    files: Arc<Files>,
 }
 
-impl Default for Buffers {
-    fn default() -> Self {
+impl Buffers {
+    /// None yet; pipes are taken from these files.
+    pub(crate) fn new(files: &Arc<Files>) -> Self {
         Self {
             scratch: Vec::with_capacity(READ_SIZE),
             spare: Vec::new(),
             pipes: Vec::new(),
+            files: Arc::clone(files),
         }
     }
-}
 
-impl Buffers {
     /// An empty buffer that holds as much as one read takes.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         self.spare
@@ -64,10 +70,17 @@ impl Buffers {
         if let Some(pipe) = self.pipes.pop() {
             return Ok(pipe);
         }
+        if self.files.are_scarce() {
+            return Err(Errno::MFILE.into());
+        }
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
         // Beyond a user's share of pipe memory the kernel refuses; the pipe is good all the same.
         let _ = fcntl_setpipe_size(&writer, PIPE_SIZE);
-        Ok(Pipe { reader, writer })
+        Ok(Pipe {
+            reader,
+            writer,
+            _files: self.files.lease(2),
+        })
     }
 
     /// Takes an empty pipe back.

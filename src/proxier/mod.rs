@@ -7,6 +7,7 @@
 mod buffers;
 mod change;
 mod config;
+mod files;
 mod hops;
 mod loads;
 mod mail;
@@ -66,6 +67,7 @@ impl Proxier {
             polls.push(poll);
         }
         let shared = Arc::new(Shared::new(wakers));
+        shared.files.set_budget(file_limit()?, open_files());
         // Filled as threads start, so that a failure half way joins those that run.
         let mut proxier = Self {
             shared,
@@ -75,7 +77,8 @@ impl Proxier {
             let shared = Arc::clone(&proxier.shared);
             let config = config.clone();
             let run = move || {
-                let worker = worker::Worker::new(&config, max_flows.div_ceil(workers));
+                let max_flows = max_flows.div_ceil(workers);
+                let worker = worker::Worker::new(&config, max_flows, &shared.files);
                 worker.run(index, poll, &shared);
             };
             let thread = std::thread::Builder::new()
@@ -116,6 +119,20 @@ impl Proxier {
         self.shared.loads.active()
     }
 
+    /// Everything else is open that will stay open: what is left of the limit on open files, but for a reserve, is the data
+    /// path's.
+    pub(crate) fn count_files(&self) -> io::Result<()> {
+        let others = open_files().saturating_sub(self.shared.files.held());
+        self.shared.files.set_budget(file_limit()?, others);
+        Ok(())
+    }
+
+    /// How many more listeners there may be, so that enough files are left for their connections.
+    pub(crate) fn listeners_left(&self) -> usize {
+        let most = self.shared.files.for_listeners();
+        most.saturating_sub(self.shared.listeners())
+    }
+
     /// The addresses of this host: an endpoint there on the port of a wildcard listener would be a loop.
     pub fn set_host_addresses(&self, addresses: Arc<[IpAddr]>) {
         self.shared.set_host_addresses(addresses);
@@ -136,6 +153,16 @@ impl Drop for Proxier {
 
 /// Each flow holds an open file: a quarter of them, so that TCP, with two files a connection, keeps the most.
 fn default_max_flows() -> io::Result<usize> {
+    Ok((file_limit()? / 4).max(64))
+}
+
+fn file_limit() -> io::Result<usize> {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(usize::try_from(soft / 4).unwrap_or(usize::MAX).max(64))
+    Ok(usize::try_from(soft).unwrap_or(usize::MAX))
+}
+
+/// Files that the process has open now.
+fn open_files() -> usize {
+    // One is the directory's own. Without /proc: about what the program has at rest.
+    std::fs::read_dir("/proc/self/fd").map_or(64, |files| files.count().saturating_sub(1))
 }

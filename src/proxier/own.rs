@@ -76,6 +76,11 @@ impl OwnSockets {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// The addresses of this host: an endpoint there on the port of a wildcard listener would be a loop.
     pub(crate) fn set_host_addresses(&mut self, addresses: Arc<[IpAddr]>) {
         self.host = addresses;

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use mio::Waker;
 
 use super::change::ListenerChange;
+use super::files::Files;
 use super::loads::Loads;
 use super::mail::Mail;
 use super::mailbox::WorkerMailbox;
@@ -19,6 +20,8 @@ use crate::types::Protocol;
 pub(crate) struct Shared {
     mailboxes: Box<[WorkerMailbox]>,
     own: RwLock<OwnSockets>,
+    /// Files of all workers.
+    pub(crate) files: Arc<Files>,
     /// Sessions of each worker.
     pub(crate) loads: Loads,
     /// What was said of files.
@@ -31,6 +34,7 @@ impl Shared {
     /// One mailbox for each waker.
     pub(crate) fn new(wakers: Vec<Waker>) -> Self {
         Self {
+            files: Arc::default(),
             loads: Loads::new(wakers.len()),
             mailboxes: wakers.into_iter().map(WorkerMailbox::new).collect(),
             own: RwLock::default(),
@@ -61,7 +65,16 @@ impl Shared {
     /// Keeps the set of our own sockets up to date.
     pub(crate) fn note(&self, changes: &[ListenerChange]) {
         let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        let before = own.len();
         changes.iter().for_each(|change| own.note(change));
+        self.files.take(own.len());
+        self.files.give(before);
+    }
+
+    /// How many listeners are open.
+    pub(crate) fn listeners(&self) -> usize {
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        own.len()
     }
 
     /// See [`OwnSockets::set_host_addresses`].
@@ -73,6 +86,10 @@ impl Shared {
     /// Whether what is sent to this endpoint may come back.
     pub(crate) fn loop_risk(&self, endpoint: SocketAddr, protocol: Protocol) -> LoopRisk {
         let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
-        own.loop_risk(endpoint, protocol)
+        match own.loop_risk(endpoint, protocol) {
+            // Who listens at other ports is not known: should it be a proxy after all, this ends the circle.
+            LoopRisk::None if self.files.are_strained() => LoopRisk::Possible,
+            risk => risk,
+        }
     }
 }

@@ -1,6 +1,7 @@
-//! Out of open files: clients wait in the kernel's backlog while a worker tries again at growing intervals, instead of
-//! spinning on an accept that fails.
+//! Out of open files: a listener's clients wait in the kernel's backlog while a worker tries again at growing intervals,
+//! instead of spinning on an accept that fails.
 
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +20,7 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|error| short.contains(&error))
 }
 
-/// A worker's pause from accepting.
+/// How long a worker lets those wait for whom there are no files.
 #[derive(Debug)]
 pub(crate) struct Pause {
     until: Option<Instant>,
@@ -44,12 +45,12 @@ impl Pause {
         }
     }
 
-    /// Nothing shall be accepted now.
+    /// Who waits goes on waiting.
     pub(crate) fn is_on(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 
-    /// When to accept again.
+    /// When to try again.
     pub(crate) fn until(&self) -> Option<Instant> {
         self.until
     }
@@ -76,10 +77,10 @@ pub(crate) struct ShortageLog {
 
 impl ShortageLog {
     /// Files have run out. Says so, unless that was said.
-    pub(crate) fn ran_out(&self, now: Instant, error: &io::Error) {
+    pub(crate) fn ran_out(&self, now: Instant, why: &dyn fmt::Display) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.replace(now).is_none() {
-            log::warn!("new connections wait until files are free (raise LimitNOFILE): {error}");
+            log::warn!("new connections wait until files are free (raise LimitNOFILE): {why}");
             self.is_on.store(true, Ordering::Relaxed);
         }
     }

@@ -4,6 +4,7 @@
 //! than its share. Nothing here blocks but the wait, and the wait ends only for an event or a deadline.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -15,6 +16,7 @@ use mio::{Events, Poll};
 
 use super::change::ListenerChange;
 use super::config::ProxierConfig;
+use super::files::{Files, PER_CONNECTION};
 use super::mail::{Accepted, Mail};
 use super::shared::Shared;
 use super::shortage::{Pause, is_shortage};
@@ -30,6 +32,8 @@ use crate::types::Protocol;
 const EVENTS: usize = 256;
 /// Clients accepted from one listener in one turn: those already here are not kept waiting, and other workers get some.
 const ACCEPT_BATCH: usize = 8;
+/// What a reset connection has said before it was has so long to reach the other side.
+const LAST_BYTES: Duration = Duration::from_secs(60);
 /// How many sessions more than the least busy worker one may have before it hands a new client over.
 const IMBALANCE: usize = 2;
 
@@ -38,17 +42,31 @@ pub(crate) struct Worker {
     listeners: TcpListeners,
     /// Listeners that may have more clients waiting.
     accepting: VecDeque<SlabKey>,
+    /// Those that have, and no files for them; all through the pause.
+    waiting: Vec<SlabKey>,
     pause: Pause,
     tcp: Tcp,
     udp: Udp,
 }
 
+/// What is known of a listener's clients that are not accepted yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backlog {
+    /// There are none.
+    Empty,
+    /// There may be some.
+    Unknown,
+    /// There may be some, and they have to wait for files.
+    Waits,
+}
+
 impl Worker {
     /// A worker that has nothing to do yet.
-    pub(crate) fn new(config: &ProxierConfig, max_flows: usize) -> Self {
+    pub(crate) fn new(config: &ProxierConfig, max_flows: usize, files: &Arc<Files>) -> Self {
         let tcp = Patience {
             ladder: config.connect_ladder.clone(),
             half_close: config.half_close_timeout,
+            last_bytes: LAST_BYTES,
         };
         let udp = udp::FlowLimits {
             max_flows,
@@ -58,9 +76,10 @@ impl Worker {
         Self {
             listeners: TcpListeners::default(),
             accepting: VecDeque::new(),
+            waiting: Vec::new(),
             pause: Pause::default(),
-            tcp: Tcp::new(tcp, config.keepalive),
-            udp: Udp::new(udp),
+            tcp: Tcp::new(tcp, config.keepalive, files),
+            udp: Udp::new(udp, files),
         }
     }
 
@@ -91,12 +110,8 @@ impl Worker {
 
     /// How long nothing will happen without an event.
     fn timeout(&mut self) -> Option<Duration> {
-        let accept_at = match (self.accepting.is_empty(), self.pause.until()) {
-            (true, _) => None,
-            (false, None) => return Some(Duration::ZERO),
-            (false, Some(at)) => Some(at),
-        };
-        if self.tcp.has_ready() || self.udp.has_ready() {
+        let accept_at = self.pause.until().filter(|_| !self.waiting.is_empty());
+        if !self.accepting.is_empty() || self.tcp.has_ready() || self.udp.has_ready() {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.tcp.deadline(), self.udp.deadline(), accept_at];
@@ -188,28 +203,38 @@ impl Worker {
     }
 
     fn accept(&mut self, turn: &Turn<'_>) {
-        if self.pause.is_on(turn.now) {
-            return;
+        if !self.pause.is_on(turn.now) {
+            self.pause.end(turn.now);
+            self.accepting.extend(self.waiting.drain(..));
         }
-        self.pause.end(turn.now);
         for _ in 0..self.accepting.len() {
             let Some(key) = self.accepting.pop_front() else {
                 return;
             };
-            if self.accept_batch(turn, key) {
-                self.accepting.push_back(key);
-            } else if let Some(listener) = self.listeners.get_mut(key) {
-                listener.queued = false;
+            match self.accept_batch(turn, key) {
+                Backlog::Unknown => self.accepting.push_back(key),
+                Backlog::Waits => self.waiting.push(key),
+                Backlog::Empty => {
+                    if let Some(listener) = self.listeners.get_mut(key) {
+                        listener.queued = false;
+                    }
+                }
             }
         }
     }
 
-    /// True if more clients may be waiting.
-    fn accept_batch(&mut self, turn: &Turn<'_>, key: SlabKey) -> bool {
+    fn accept_batch(&mut self, turn: &Turn<'_>, key: SlabKey) -> Backlog {
+        let files = &turn.shared.files;
         for _ in 0..ACCEPT_BATCH {
             let Some(listener) = self.listeners.get_mut(key) else {
-                return false;
+                return Backlog::Empty;
             };
+            if !files.admits(listener.frontend.route.counters.active.get()) {
+                let (held, budget) = (files.held(), files.budget());
+                let why = format_args!("{held} of {budget} for traffic are in use");
+                self.run_short(turn, &why);
+                return Backlog::Waits;
+            }
             match listener.accept() {
                 Next::Client(socket, client) => {
                     let frontend = Arc::clone(&listener.frontend);
@@ -217,23 +242,23 @@ impl Worker {
                     turn.shared.shortage.suffice(turn.now);
                     self.admit(turn, socket, client, frontend);
                     if self.check_files(turn) {
-                        return true;
+                        return Backlog::Waits;
                     }
                 }
-                Next::Nobody => return false,
+                Next::Nobody => return Backlog::Empty,
                 Next::Gone => {}
                 Next::Failed(error) if is_shortage(&error) => {
                     self.run_short(turn, &error);
-                    return true;
+                    return Backlog::Waits;
                 }
                 Next::Failed(error) => {
                     let name = &listener.frontend.route.name;
                     log::error!("{name}: cannot accept from a listener: {error}");
-                    return false;
+                    return Backlog::Empty;
                 }
             }
         }
-        true
+        Backlog::Unknown
     }
 
     /// Begins a client's session here or, if this worker has more than its share, at the least busy one.
@@ -245,6 +270,7 @@ impl Worker {
         frontend: Arc<Frontend>,
     ) {
         frontend.route.counters.accepted.add(1);
+        turn.shared.files.take(PER_CONNECTION);
         let accepted = Accepted {
             socket,
             client,
@@ -270,8 +296,8 @@ impl Worker {
         error.is_some()
     }
 
-    fn run_short(&mut self, turn: &Turn<'_>, error: &io::Error) {
+    fn run_short(&mut self, turn: &Turn<'_>, why: &dyn fmt::Display) {
         self.pause.begin(turn.now);
-        turn.shared.shortage.ran_out(turn.now, error);
+        turn.shared.shortage.ran_out(turn.now, why);
     }
 }

@@ -109,7 +109,8 @@ fn ten_thousand_connections_leave_nothing_behind() {
         (open_files() <= files).then_some(())
     });
     let grown = resident_kib().saturating_sub(memory);
-    assert!(grown < 512, "grown by {grown} KiB");
+    // On a busy machine more of them are open at once the second time; a leak of 100 bytes each would be a MiB.
+    assert!(grown < 768, "grown by {grown} KiB");
 }
 
 #[test]
@@ -170,6 +171,47 @@ fn clients_wait_while_there_are_no_files() {
     }
     assert_eq!(served.counters.failed.get(), 0);
     assert_eq!(connected(), 40);
+}
+
+#[test]
+fn every_client_that_is_accepted_reaches_its_endpoint() {
+    let Some(backend) = alone() else {
+        return;
+    };
+    let clients: Vec<Socket> = (0..60)
+        .map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap())
+        .collect();
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let limit = open_files() + 50;
+    setrlimit(Resource::RLIMIT_NOFILE, limit as u64, hard).unwrap();
+    let rig = Rig::new();
+    let served = rig.tcp(&[backend]);
+    // Eight are left to whoever else needs some.
+    let possible = (limit - open_files() - 8) / 2;
+    assert!((10..30).contains(&possible), "{possible}");
+    let waiting: Vec<TcpStream> = clients
+        .into_iter()
+        .map(|client| {
+            client.connect(&served.addr.into()).unwrap();
+            client.into()
+        })
+        .collect();
+    let connected = || served.counters.connected.get() as usize;
+    eventually(LONG, "all that there are files for", || {
+        (connected() >= possible).then_some(())
+    });
+    // Both workers may take what is there for one.
+    let active = served.counters.active.get() as usize;
+    assert!((possible..=possible + 1).contains(&active), "{active}");
+    let others: Result<Vec<_>, _> = (0..6).map(|_| std::fs::File::open("/dev/null")).collect();
+    assert!(others.is_ok(), "{others:?}");
+    drop(others);
+    // The rest follows as they leave.
+    drop(waiting);
+    eventually(LONG, "everyone's turn has come", || {
+        (connected() == 60 && rig.proxier.active_connections() == 0).then_some(())
+    });
+    assert_eq!(served.counters.failed.get(), 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use nix::{getsockopt_impl, libc, sockopt_impl};
 use portico::proxier::ProxierConfig;
 use portico::types::Protocol;
 
@@ -533,5 +534,47 @@ fn many_connections_at_once_are_all_served_and_spread_over_workers() {
     drop(streams);
     eventually(LONG, "all sessions have ended", || {
         (rig.proxier.active_connections() == 0).then_some(())
+    });
+}
+
+sockopt_impl!(
+    /// What memory a socket has in use.
+    MemoryInfo,
+    GetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_MEMINFO,
+    [u32; 9]
+);
+
+/// A reset takes away what the kernel has yet to send, and what this side's kernel has acknowledged must arrive all the same.
+#[test]
+fn what_was_acknowledged_before_a_reset_is_delivered() {
+    const SIZE: usize = 300_000;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let rig = Rig::new();
+    let served = rig.tcp(&[listener.local_addr().unwrap()]);
+    let mut client = connect(served.addr);
+    let (mut endpoint, _) = listener.accept().unwrap();
+    endpoint.write_all(&[7; SIZE]).unwrap();
+    eventually(LONG, "all is acknowledged", || {
+        let memory = nix::sys::socket::getsockopt(&endpoint, MemoryInfo).unwrap();
+        (memory[5] == 0).then_some(())
+    });
+    reset(endpoint);
+    eventually(LONG, "it is on its way", || {
+        (served.counters.sent_bytes.get() > 0).then_some(())
+    });
+    let mut got = 0;
+    let mut buffer = vec![0; 4096];
+    let end = loop {
+        match client.read(&mut buffer) {
+            Ok(0) => break None,
+            Ok(n) => got += n,
+            Err(error) => break Some(error.kind()),
+        }
+    };
+    assert_eq!((got, end), (SIZE, Some(ErrorKind::ConnectionReset)));
+    eventually(LONG, "the session has ended", || {
+        (served.counters.active.get() == 0).then_some(())
     });
 }

@@ -73,6 +73,8 @@ pub(crate) enum Input {
         /// Not all of it could be written.
         held: bool,
     },
+    /// Came of [`Output::AskUnsent`]: it still has some.
+    Unsent(bool),
     /// Reading from this side failed.
     ReadFailed(Side),
     /// Writing to this side failed.
@@ -127,6 +129,8 @@ pub(crate) enum Output {
     },
     /// Tell this side that no more will come.
     ShutDown(Side),
+    /// Ask the kernel whether it still has bytes for this side.
+    AskUnsent(Side),
     /// Close both sockets.
     End(End),
 }
@@ -147,7 +151,7 @@ pub(crate) enum Reason {
     Peer(Side),
     /// No endpoint could be reached.
     Unreachable,
-    /// One direction was closed and the other silent for too long.
+    /// One direction was closed, or one side lost, and the other silent for too long.
     Silent,
 }
 
@@ -158,4 +162,6 @@ pub(crate) struct Patience {
     pub(crate) ladder: Box<[Duration]>,
     /// How long a half-closed session may be silent.
     pub(crate) half_close: Duration,
+    /// How long what a lost side has said before may take to reach the other one, which takes nothing.
+    pub(crate) last_bytes: Duration,
 }

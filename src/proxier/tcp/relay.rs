@@ -3,6 +3,8 @@
 use std::io;
 
 use mio::net::TcpStream;
+use nix::sys::socket::getsockopt;
+use nix::{getsockopt_impl, libc, sockopt_impl};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -193,6 +195,24 @@ impl Moved {
             held: false,
         }
     }
+}
+
+/// What the kernel's `SK_MEMINFO_VARS` are, in their order; of these what its send queue holds, sent or not, until it is
+/// acknowledged.
+const WMEM_QUEUED: usize = 5;
+sockopt_impl!(
+    /// What memory a socket has in use.
+    MemoryInfo,
+    GetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_MEMINFO,
+    [u32; 9]
+);
+
+/// The peer has yet to acknowledge some of what was written. A kernel that does not say is not asked again.
+pub(crate) fn is_unsent(socket: &TcpStream) -> bool {
+    let memory = getsockopt(socket, MemoryInfo);
+    memory.is_ok_and(|memory| memory.get(WMEM_QUEUED).is_some_and(|queued| *queued > 0))
 }
 
 /// Makes closing this socket tell its peer by a reset that something is missing.

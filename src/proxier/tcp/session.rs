@@ -4,7 +4,7 @@
 //!              Accepted                 Connected                 both ways shut
 //!     client ──────────▶ Connecting ───────────────▶ Relaying ───────────────────▶ Over(Closed)
 //!                         │  ▲  │ every endpoint          │ a reset, or silence once half-closed
-//!                  failed └──┘  └──────▶ Over(Reset) ◀────┘
+//!                  failed └──┘  └──────▶ Over(Reset) ◀────┘ Delivering, if it is a reset
 //! ```
 //!
 //! A session has two ways, from the client and from the endpoint, each `Open` until its source has said all
@@ -21,6 +21,9 @@ const POSTPONED: Duration = Duration::from_millis(100);
 /// Attempts within one client connection, however fast they fail: a Service whose endpoints all refuse must not turn
 /// one SYN into a thousand.
 const MAX_ATTEMPTS: u8 = 16;
+/// Between two looks at what the kernel still has for a side that is to be reset; more each time.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// Reads and writes in one turn; at 64 KiB each, a bulk transfer delays the other sessions by less than a millisecond.
 const BUDGET: u8 = 16;
 /// Reads in a row that found as much as they had room for, after which a transfer counts as bulk.
@@ -46,8 +49,11 @@ pub(crate) struct Session {
 enum SessionPhase {
     /// On failure: the next attempt, until attempts or steps of the ladder (`timeouts`) run out; then Over.
     Connecting(Search),
-    /// On failure of a side: what it has said is passed on, then Over.
+    /// On failure of a side: what it has said is passed on, then Delivering.
     Relaying,
+    /// This side is lost, and the other shall be reset once the kernel has brought it all that was said: a reset takes away
+    /// what is on its way. On failure, or after a while: Over.
+    Delivering(Side),
     /// Nothing more happens.
     Over(End),
 }
@@ -140,6 +146,7 @@ impl Session {
         let action = match self.phase {
             SessionPhase::Connecting(search) => self.connecting(patience, now, search, input),
             SessionPhase::Relaying => self.relaying(patience, now, input),
+            SessionPhase::Delivering(lost) => self.delivering(patience, now, lost, input),
             SessionPhase::Over(end) => Output::End(end),
         };
         self.check_invariants();
@@ -200,6 +207,7 @@ impl Session {
             | Input::Done
             | Input::Relayed { .. }
             | Input::Flushed { .. }
+            | Input::Unsent(_)
             | Input::ReadFailed(_)
             | Input::WriteFailed(_) => Output::Wait,
         }
@@ -233,10 +241,11 @@ impl Session {
             }
             Input::TimedOut => {
                 let silent_since = self.moved_at.unwrap_or(now);
-                if now >= silent_since + patience.half_close {
+                let silent_until = silent_since + self.silence(patience);
+                if now >= silent_until {
                     return self.end(End::Reset(Reason::Silent));
                 }
-                self.deadline = Some(silent_since + patience.half_close);
+                self.deadline = Some(silent_until);
                 return Output::Wait;
             }
             Input::Relayed { from, got, held } => self.relayed(now, from, got, held),
@@ -251,7 +260,8 @@ impl Session {
             | Input::Attempting
             | Input::AttemptFailed
             | Input::NoEndpoint
-            | Input::Postponed => {}
+            | Input::Postponed
+            | Input::Unsent(_) => {}
         }
         // Its turn comes by itself.
         let action = if self.yielded {
@@ -314,9 +324,14 @@ impl Session {
 
     fn end_of_both(&mut self) -> Output {
         let lost = |side: &Side| self.legs[*side as usize].lost;
-        match [Side::Client, Side::Endpoint].into_iter().find(lost) {
-            Some(side) => self.end(End::Reset(Reason::Peer(side))),
-            None => self.end(End::Closed),
+        match [Side::Client, Side::Endpoint].map(|side| lost(&side).then_some(side)) {
+            [None, None] => self.end(End::Closed),
+            [Some(side), Some(_)] => self.end(End::Reset(Reason::Peer(side))),
+            [Some(side), None] | [None, Some(side)] => {
+                self.set_phase(SessionPhase::Delivering(side));
+                self.deadline = None;
+                Output::AskUnsent(side.other())
+            }
         }
     }
 
@@ -335,6 +350,8 @@ impl Session {
         let towards = side.other();
         self.ways[towards as usize].held = false;
         self.set_course(towards, Course::Shut);
+        // There is less patience from now on.
+        (self.deadline, self.moved_at) = (None, None);
     }
 
     fn relayed(&mut self, now: Instant, from: Side, got: Got, held: bool) {
@@ -387,11 +404,46 @@ impl Session {
 
     /// Half-closed sessions have a deadline, others have none.
     fn watch_silence(&mut self, patience: &Patience, now: Instant) {
-        let over = matches!(self.phase, SessionPhase::Over(_));
+        let over = self.phase != SessionPhase::Relaying;
         let open = self.ways.iter().all(|way| way.course == Course::Open);
         if !over && !open && self.deadline.is_none() {
             self.moved_at = Some(now);
-            self.deadline = Some(now + patience.half_close);
+            self.deadline = Some(now + self.silence(patience));
+        }
+    }
+
+    /// How long nothing may move.
+    fn silence(&self, patience: &Patience) -> Duration {
+        match self.legs.iter().any(|leg| leg.lost) {
+            true => patience.last_bytes.min(patience.half_close),
+            false => patience.half_close,
+        }
+    }
+
+    fn delivering(
+        &mut self,
+        patience: &Patience,
+        now: Instant,
+        lost: Side,
+        input: Input,
+    ) -> Output {
+        let over = End::Reset(Reason::Peer(lost));
+        let since = *self.moved_at.get_or_insert(now);
+        match input {
+            Input::Unsent(false) => self.end(over),
+            Input::Unsent(true) if now >= since + patience.last_bytes => self.end(over),
+            Input::Unsent(true) => {
+                let look =
+                    (now.saturating_duration_since(since) / 2).clamp(FIRST_LOOK, LONGEST_LOOK);
+                self.deadline = Some(now + look);
+                Output::Wait
+            }
+            Input::TimedOut => {
+                self.deadline = None;
+                Output::AskUnsent(lost.other())
+            }
+            Input::Ready(side, ready) if side != lost && ready.failed => self.end(over),
+            _ => Output::Wait,
         }
     }
 
@@ -405,7 +457,12 @@ impl Session {
         debug_assert!(
             matches!(
                 (self.phase, to),
-                (SessionPhase::Connecting(_), _) | (SessionPhase::Relaying, SessionPhase::Over(_))
+                (SessionPhase::Connecting(_), _)
+                    | (SessionPhase::Relaying, SessionPhase::Delivering(_))
+                    | (
+                        SessionPhase::Relaying | SessionPhase::Delivering(_),
+                        SessionPhase::Over(_)
+                    )
             ),
             "{:?} -> {to:?}",
             self.phase

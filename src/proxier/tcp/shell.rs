@@ -14,6 +14,7 @@ use super::dial::{self, Dialled, Dialling, INTERESTS};
 use super::relay::{self, BrokenEnd, Held, Moved};
 use super::session::Session;
 use crate::proxier::buffers::Buffers;
+use crate::proxier::files::{Files, PER_CONNECTION};
 use crate::proxier::mail::Accepted;
 use crate::proxier::outbound;
 use crate::proxier::slab::{Slab, SlabKey};
@@ -26,6 +27,10 @@ use crate::types::counters::ServiceCounters;
 
 /// Most connections are over before keepalive could matter: its system calls wait until one has lasted this long.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+
+/// How long an endpoint may leave bytes unacknowledged, or have no room for any: by default the kernel waits for a quarter of
+/// an hour, or for ever.
+const USER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// All sessions of one worker.
 #[derive(Debug)]
@@ -68,7 +73,7 @@ enum Destination {
 
 impl Tcp {
     /// No sessions yet.
-    pub(crate) fn new(patience: Patience, keepalive: Duration) -> Self {
+    pub(crate) fn new(patience: Patience, keepalive: Duration, files: &Arc<Files>) -> Self {
         let keepalive = TcpKeepalive::new()
             .with_time(keepalive)
             .with_interval(Duration::from_secs(15))
@@ -78,7 +83,7 @@ impl Tcp {
             keepalive,
             sessions: Slab::default(),
             timers: Timers::default(),
-            buffers: Buffers::default(),
+            buffers: Buffers::new(files),
             tally: Tally::default(),
             ready: VecDeque::new(),
             keepalive_due: None,
@@ -208,6 +213,7 @@ impl Tcp {
                 }
                 Output::Flush { from } => session.flush(from, &mut self.buffers),
                 Output::ShutDown(side) => session.shut_down(side),
+                Output::AskUnsent(side) => Input::Unsent(session.is_unsent(side)),
             };
         }
         let deadline = session.state.deadline();
@@ -244,8 +250,9 @@ impl Tcp {
             let found = matches!(session.destination, Destination::Found(_));
             if found && !session.keepalive_set {
                 session.keepalive_set = true;
-                // It fails on a connection that is gone already.
+                // They fail on a connection that is gone already.
                 let _ = SockRef::from(endpoint).set_tcp_keepalive(&self.keepalive);
+                let _ = SockRef::from(endpoint).set_tcp_user_timeout(Some(USER_TIMEOUT));
             }
         }
     }
@@ -389,6 +396,13 @@ impl TcpSession {
         }
     }
 
+    fn is_unsent(&self, side: Side) -> bool {
+        match side {
+            Side::Client => relay::is_unsent(&self.client),
+            Side::Endpoint => self.endpoint.as_ref().is_some_and(relay::is_unsent),
+        }
+    }
+
     fn close(self, turn: &Turn<'_>, end: End) {
         if let End::Reset(reason) = end {
             relay::reset_on_close(&self.client);
@@ -400,6 +414,7 @@ impl TcpSession {
             }
         }
         self.destination.counters().active.dec();
+        turn.shared.files.give(PER_CONNECTION);
         turn.shared.loads.session_ended(turn.worker);
     }
 }

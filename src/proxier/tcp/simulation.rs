@@ -136,6 +136,7 @@ struct World {
     queued: bool,
     attempts: usize,
     connected: bool,
+    delivering: bool,
     fate: Option<Attempt>,
     end: Option<End>,
     last_moved: Instant,
@@ -147,6 +148,7 @@ impl World {
         let patience = Patience {
             ladder: [250, 500, 1000, 2000].map(Duration::from_millis).into(),
             half_close: HALF_CLOSE,
+            last_bytes: HALF_CLOSE,
         };
         let socket = |rng: &mut Rng| Socket {
             room: 1 + rng.below(30),
@@ -161,6 +163,7 @@ impl World {
             queued: false,
             attempts: 0,
             connected: false,
+            delivering: false,
             fate: None,
             end: None,
             last_moved: now,
@@ -194,6 +197,11 @@ impl World {
                 Output::Relay { from, bulk, last } => self.relay(from, bulk, last),
                 Output::Flush { from } => self.flush(from),
                 Output::ShutDown(side) => self.shut_down(side),
+                Output::AskUnsent(side) => {
+                    self.delivering = true;
+                    let socket = &self.sockets[side as usize];
+                    Input::Unsent(socket.unread > 0 && !socket.reset)
+                }
             };
         }
         panic!("does not come to rest: {:?}", self.session);
@@ -346,6 +354,9 @@ impl World {
                     return;
                 }
             }
+            if self.delivering {
+                self.pass_time(rng, Duration::from_secs(1));
+            }
             for side in SIDES {
                 self.sockets[side as usize].peer_reads(usize::MAX);
                 if self.end.is_none() {
@@ -355,7 +366,7 @@ impl World {
             if self.end.is_none() && std::mem::take(&mut self.queued) {
                 self.drive(rng, Input::Resumed);
             }
-            let rest = !self.queued && !self.session.is_connecting();
+            let rest = !self.queued && !self.session.is_connecting() && !self.delivering;
             let full = |s: &Socket| s.edge || s.unread > 0;
             if rest && !self.sockets.iter().any(full) {
                 return;
@@ -396,6 +407,11 @@ impl World {
             Some(End::Closed) => assert!(fins, "{}", context()),
             Some(End::Reset(Reason::Peer(side))) => {
                 assert!(self.sockets[side as usize].reset, "{}", context());
+                // The other side has it all, but for one that takes nothing for too long.
+                let other = &self.sockets[side.other() as usize];
+                let waited = self.now - self.last_moved >= HALF_CLOSE;
+                let all = other.unread == 0 || other.reset || waited || !self.connected;
+                assert!(all, "{}", context());
             }
             Some(End::Reset(Reason::Unreachable)) => assert!(self.fate.is_none() || reset),
             Some(End::Reset(Reason::Silent)) => {

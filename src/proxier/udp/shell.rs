@@ -16,6 +16,7 @@ use socket2::Socket;
 use super::batch::{BATCH, HeaderShape, Inbox, Outbox, Received};
 use super::flows::{FlowKey, FlowLimits, Flows};
 use crate::proxier::change::ListenerId;
+use crate::proxier::files::{FileLease, Files};
 use crate::proxier::outbound::{self, OutboundPolicy};
 use crate::proxier::own::LoopRisk;
 use crate::proxier::shortage::is_shortage;
@@ -35,6 +36,7 @@ const LITTLE_ROOM: usize = 8;
 
 /// All listeners and flows of one worker. A listener has one worker, so that a client has one flow.
 pub(crate) struct Udp {
+    files: Arc<Files>,
     listeners: Slab<UdpListener>,
     by_id: HashMap<ListenerId, SlabKey>,
     flows: Flows<Carried>,
@@ -64,6 +66,7 @@ struct Boxes {
 struct Carried {
     socket: UdpSocket,
     pick: Pick,
+    _file: FileLease,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +77,9 @@ enum Ready {
 
 impl Udp {
     /// No listeners yet.
-    pub(crate) fn new(limits: FlowLimits) -> Self {
+    pub(crate) fn new(limits: FlowLimits, files: &Arc<Files>) -> Self {
         Self {
+            files: Arc::clone(files),
             listeners: Slab::default(),
             by_id: HashMap::new(),
             flows: Flows::new(limits),
@@ -333,7 +337,14 @@ impl Udp {
                 return None;
             }
             match self.connect(turn, listener, datagram, pick.endpoint()) {
-                Ok(socket) => return self.begin(turn, key, Carried { socket, pick }),
+                Ok(socket) => {
+                    let carried = Carried {
+                        socket,
+                        pick,
+                        _file: self.files.lease(1),
+                    };
+                    return self.begin(turn, key, carried);
+                }
                 Err(cause) => {
                     turn.report(cause, &frontend.route.name, key.client, pick.endpoint());
                     tried.push(pick.endpoint());
@@ -358,18 +369,23 @@ impl Udp {
         }
         let policy = OutboundPolicy::new(risk, || datagram.ttl)?;
         let connect = || outbound::connect(datagram.client, endpoint, Protocol::Udp, policy);
+        if self.files.free() == 0 {
+            self.end_oldest();
+        }
         let mut connected = connect();
-        if connected.as_ref().is_err_and(is_shortage) {
-            // Another flow's file.
-            if let Some(oldest) = self.flows.oldest() {
-                self.end(oldest);
-                connected = connect();
-            }
+        if connected.as_ref().is_err_and(is_shortage) && self.end_oldest() {
+            connected = connect();
         }
         match connected {
             Ok(socket) => Ok(UdpSocket::from_std(socket.into())),
             Err(error) => Err(outbound::cause_of(&error)),
         }
+    }
+
+    /// Frees a file for another flow.
+    fn end_oldest(&mut self) -> bool {
+        let oldest = self.flows.oldest();
+        oldest.and_then(|oldest| self.end(oldest)).is_some()
     }
 
     /// Has a listener report the TTL of each datagram from now on. The first client that may be going in a circle is taken for
