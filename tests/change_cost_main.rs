@@ -78,6 +78,7 @@ impl Path {
             node: None,
             service_cidrs: &[],
             host_addresses: &[],
+            now,
         });
         Ok(path)
     }
@@ -96,6 +97,7 @@ impl Path {
             node: None,
             service_cidrs: &[],
             host_addresses: &[],
+            now: self.now,
         };
         Ok(self.table.update(&inputs, told.changed.iter()))
     }

@@ -3,6 +3,7 @@
 mod balancer_cases;
 mod flow_cases;
 mod generate;
+mod hold_cases;
 mod incremental;
 mod nodeport_cases;
 mod oracle;

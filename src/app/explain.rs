@@ -63,7 +63,7 @@ fn offline(request: &ExplainRequest, options: &Options) -> Result<String, Error>
         None => &node_name,
     };
     let mut table = Table::new(settings::of(options, node_name, PortalKind::Netns)?);
-    let delta = table.rebuild(&world.inputs());
+    let delta = table.rebuild(&world.inputs(Instant::now()));
     complaints::log(delta.news);
     Ok(explain::answer(
         &table,

@@ -1,9 +1,14 @@
 //! From the options to what routing wants to know.
 
+use std::time::Duration;
+
 use super::error::Error;
 use crate::options::{self, Mode, Options};
 use crate::routing::{DetectLocal, NodePortAddresses, Settings, VirtualIps};
 use crate::types::PortalKind;
+
+/// kube-proxy's default minSyncPeriod: for so long what it serves may be what was.
+const HOLD: Duration = Duration::from_secs(1);
 
 /// Routing's settings on a machine whose portal is of this kind.
 pub(super) fn of(
@@ -22,6 +27,7 @@ pub(super) fn of(
         nodeport_addresses: nodeport_addresses(options)?,
         localhost_nodeports: options.localhost_nodeports,
         service_proxy_name: options.service_proxy_name.as_deref().map(Into::into),
+        hold: HOLD,
         virtual_ips: match portal {
             PortalKind::None => VirtualIps::HostAddressesOnly,
             PortalKind::Auto | PortalKind::Netns | PortalKind::Host => VirtualIps::Captured,

@@ -74,6 +74,7 @@ impl Sync {
         while self.wait(&changes) {
             self.collect(&mut changes);
             let now = Instant::now();
+            changes.keys.extend(self.table.due(now).cloned());
             let due = self.world.received_whole()
                 && !changes.is_empty()
                 && now >= self.pace.ready_at(now);
@@ -102,10 +103,14 @@ impl Sync {
         select.recv(self.listeners.portal().events());
         let due = self.world.received_whole() && !changes.is_empty();
         let sync = due.then(|| self.pace.ready_at(Instant::now()));
-        let deadline = [sync, self.listeners.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadline = [
+            sync,
+            self.listeners.next_deadline(),
+            self.table.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let ready = match deadline {
             Some(deadline) => select.ready_deadline(deadline).ok(),
             None => Some(select.ready()),
@@ -161,8 +166,10 @@ impl Sync {
         changes.keys.sort_unstable();
         changes.keys.dedup();
         let delta = match changes.everything {
-            true => self.table.rebuild(&self.world.inputs()),
-            false => self.table.update(&self.world.inputs(), changes.keys.iter()),
+            true => self.table.rebuild(&self.world.inputs(now)),
+            false => self
+                .table
+                .update(&self.world.inputs(now), changes.keys.iter()),
         };
         let Delta {
             bindings,

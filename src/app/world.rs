@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ipnet::IpNet;
 
@@ -135,13 +136,14 @@ impl World {
     }
 
     /// What routing reads.
-    pub(super) fn inputs(&self) -> Inputs<'_> {
+    pub(super) fn inputs(&self, now: Instant) -> Inputs<'_> {
         Inputs {
             services: &self.services,
             slices: &self.slices,
             node: self.node.as_deref(),
             service_cidrs: &self.service_cidrs,
             host_addresses: &self.host_addresses,
+            now,
         }
     }
 

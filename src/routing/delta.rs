@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -25,6 +26,8 @@ pub struct Settings {
     pub service_proxy_name: Option<Box<str>>,
     /// What the portal can do.
     pub virtual_ips: VirtualIps,
+    /// For how long a port goes on with what it was served from while its Service and its slices do not fit together.
+    pub hold: Duration,
 }
 
 impl Default for Settings {
@@ -38,6 +41,7 @@ impl Default for Settings {
             localhost_nodeports: true,
             service_proxy_name: None,
             virtual_ips: VirtualIps::default(),
+            hold: Duration::ZERO,
         }
     }
 }
@@ -77,6 +81,8 @@ pub struct Inputs<'a> {
     pub service_cidrs: &'a [IpNet],
     /// All addresses of this host, but for those of the portal.
     pub host_addresses: &'a [IpAddr],
+    /// The time of that moment.
+    pub now: Instant,
 }
 
 /// What is different after an update of the table; nothing in it that stayed the same.

@@ -5,10 +5,12 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::categorize::{Categorized, categorize};
+use super::categorize::{Categorized, Uses, categorize};
 use super::collect::{Refusal, collect, count_local_ready};
 use super::context::Context;
+use super::hold::{Held, held};
 use super::policy::{Policies, is_external_local};
 use super::{
     Balancer, BindKey, Capture, Frontend, FrontendKind, HealthCheck, Route, Scope, Settings,
@@ -93,6 +95,8 @@ pub(super) struct PortEntry {
     pub(super) route: Arc<Route>,
     /// A usable endpoint exists somewhere in the cluster.
     pub(super) has_any: bool,
+    /// The endpoints are those of before, since those of now are still to come.
+    pub(super) held_until: Option<Instant>,
     pub(super) frontends: Box<[Placement]>,
 }
 
@@ -160,7 +164,7 @@ impl ServiceEntry {
     pub(super) fn new(
         service: &Arc<Service>,
         slices: Option<&Slices>,
-        settings: &Settings,
+        (settings, now): (&Settings, Instant),
         context: &Context,
         old: Option<&Self>,
     ) -> Self {
@@ -181,6 +185,7 @@ impl ServiceEntry {
         if skipped.is_none() {
             let mut derive = Derive {
                 settings,
+                now,
                 context,
                 entry: &entry,
                 old,
@@ -193,6 +198,11 @@ impl ServiceEntry {
         }
         entry.complaints = complaints;
         entry
+    }
+
+    /// When a port of it stops going on with what it had, if one does.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.ports.iter().filter_map(|port| port.held_until).min()
     }
 
     /// How many ports want an endpoint on this node in vain.
@@ -237,6 +247,7 @@ fn of_labels(service: &Service, complaints: &mut Complaints) {
 
 struct Derive<'a> {
     settings: &'a Settings,
+    now: Instant,
     context: &'a Context,
     entry: &'a ServiceEntry,
     old: Option<&'a ServiceEntry>,
@@ -360,7 +371,16 @@ impl<'a> Derive<'a> {
         let key = (family, &*port.name, port.protocol);
         let found = collect(self.slices(), key, self.context);
         self.complain_of_refused(&name, &found.refused);
-        let endpoints = categorize(&found.candidates, policies.uses(port), self.context.place());
+        let uses = policies.uses(port);
+        let mut endpoints = categorize(&found.candidates, uses, self.context.place());
+        let held = match found.candidates.is_empty() {
+            true => self.held(family, port, uses),
+            false => None,
+        };
+        let held_until = held.map(|held| {
+            endpoints = held.endpoints;
+            held.until
+        });
         let route = self.route(name, family, &endpoints, old);
         let virtual_ips = addresses.iter().map(|(kind, ip)| {
             let place = place(self.context, *kind, *ip);
@@ -391,9 +411,15 @@ impl<'a> Derive<'a> {
         }
         PortEntry {
             has_any: endpoints.has_any,
+            held_until,
             frontends: frontends.into(),
             route,
         }
+    }
+
+    fn held(&self, family: IpFamily, port: &ServicePort, uses: Uses) -> Option<Held> {
+        let time = (self.now, self.settings.hold);
+        held(self.slices(), (family, port), uses, self.old, time)
     }
 
     fn route(

@@ -15,6 +15,7 @@ mod entry;
 pub mod explain;
 mod flow;
 mod frontend;
+mod hold;
 mod index;
 mod loops;
 mod nets;

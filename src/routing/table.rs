@@ -1,7 +1,8 @@
 //! The whole routing state, and how it follows the cluster's.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::context::Context;
 use super::entry::{NoLocalEndpoints, Placement, ServiceEntry};
@@ -21,6 +22,8 @@ pub struct Table {
     pub(super) loops: Loops,
     /// Sums over all entries.
     no_local_endpoints: PerFamily<NoLocalEndpoints>,
+    /// Services that go on with what they had, until when.
+    held: BTreeMap<NamespacedName, Instant>,
 }
 
 impl Table {
@@ -33,6 +36,7 @@ impl Table {
             index: Index::default(),
             loops: Loops::default(),
             no_local_endpoints: PerFamily::default(),
+            held: BTreeMap::new(),
         }
     }
 
@@ -107,7 +111,8 @@ impl Table {
         let old = self.entries.remove(name);
         let slices = inputs.slices.objects.get(name);
         let new = inputs.services.objects.get(name).map(|service| {
-            ServiceEntry::new(service, slices, &self.settings, &self.context, old.as_ref())
+            let settings = (&self.settings, inputs.now);
+            ServiceEntry::new(service, slices, settings, &self.context, old.as_ref())
         });
         // The new claims come first, so that what both share is never free in between.
         if let Some(new) = &new {
@@ -131,9 +136,24 @@ impl Table {
             sum.external += after.external;
             sum.external -= before.external;
         }
+        match new.as_ref().and_then(ServiceEntry::held_until) {
+            Some(until) => self.held.insert(name.clone(), until),
+            None => self.held.remove(name),
+        };
         if let Some(new) = new {
             self.entries.insert(name.clone(), new);
         }
+    }
+
+    /// When a Service is to be worked out again though nothing has come, if one is.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.held.values().min().copied()
+    }
+
+    /// The Services for which it is time.
+    pub fn due(&self, now: Instant) -> impl Iterator<Item = &NamespacedName> {
+        let held = self.held.iter();
+        held.filter_map(move |(name, until)| (*until <= now).then_some(name))
     }
 
     /// Every listener there should be now.

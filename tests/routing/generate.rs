@@ -149,6 +149,8 @@ fn settings(rng: &mut Rng) -> (Settings, &'static [&'static str]) {
         } else {
             VirtualIps::Captured
         },
+        // What is held depends on what was: its own tests have it.
+        hold: Duration::ZERO,
     };
     (settings, node_port_addresses)
 }

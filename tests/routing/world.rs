@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ipnet::IpNet;
 use portico::routing::{
@@ -23,6 +24,8 @@ pub struct World {
     pub node: Option<Node>,
     pub service_cidrs: Vec<IpNet>,
     pub host_addresses: Vec<IpAddr>,
+    /// None: the real time.
+    pub now: Option<Instant>,
 }
 
 impl World {
@@ -34,6 +37,10 @@ impl World {
 
     pub fn add(&mut self, service: Service, slices: Vec<EndpointSlice>) {
         self.set_slices(&service.name, slices);
+        self.add_service(service);
+    }
+
+    pub fn add_service(&mut self, service: Service) {
         self.services
             .insert(service.name.clone(), Arc::new(service));
     }
@@ -64,6 +71,7 @@ impl World {
             node: self.node.as_ref(),
             service_cidrs: &self.service_cidrs,
             host_addresses: &self.host_addresses,
+            now: self.now.unwrap_or_else(Instant::now),
         })
     }
 

@@ -46,8 +46,14 @@ fn view<'a>(
     let uses = Policies::new(context, &entry.service, route.family).uses(service_port);
     let slices = entry.slices.as_deref().unwrap_or_default();
     let found = collect(slices, (route.family, &name.port, name.protocol), context);
-    let lists = categorize(&found.candidates, uses, context.place());
-    let mut endpoints = endpoints(&found, &lists, uses);
+    let (lists, mut endpoints) = match port.held_until {
+        Some(_) => held(port, uses),
+        None => {
+            let lists = categorize(&found.candidates, uses, context.place());
+            let endpoints = endpoints(&found, &lists, uses);
+            (lists, endpoints)
+        }
+    };
     for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.used) {
         if let Some(own) = table
             .index
@@ -64,6 +70,23 @@ fn view<'a>(
         lists,
         endpoints,
     })
+}
+
+/// A port that goes on with what it had.
+fn held(port: &PortEntry, uses: Uses) -> (Categorized, Vec<EndpointView>) {
+    let lists = Categorized {
+        cluster: uses.cluster.then(|| port.route.cluster.to_vec()),
+        local: uses.local.then(|| port.route.local.to_vec()),
+        has_any: port.has_any,
+        topology: Topology::Anywhere,
+    };
+    let all = lists.all().into_iter();
+    let endpoints = all.map(|address| EndpointView {
+        address,
+        used: true,
+        reason: "as before for a moment: Service and slices do not agree about the port yet".into(),
+    });
+    (lists, endpoints.collect())
 }
 
 fn endpoints(found: &Collected<'_>, lists: &Categorized, uses: Uses) -> Vec<EndpointView> {
