@@ -70,6 +70,7 @@ impl FileSource {
             sinks,
             delivered: false,
             trouble: None,
+            lack: None,
             complaints: Complaints::default(),
         };
         let thread = thread::Builder::new()
@@ -144,6 +145,8 @@ struct Watching {
     delivered: bool,
     /// Why there is nothing to read, as logged.
     trouble: Option<String>,
+    /// What is missing from what was read, as logged.
+    lack: Option<&'static str>,
     /// What was last said to be wrong with the files.
     complaints: Complaints,
 }
@@ -211,7 +214,8 @@ impl Watching {
                 return Ok(None);
             }
         };
-        let again = changes.unfinished.then_some(SETTLE);
+        let unfinished = changes.unfinished;
+        let again = unfinished.then_some(SETTLE);
         self.complain()?;
         if self.delivered {
             self.sinks.send_changes(changes)?;
@@ -225,7 +229,19 @@ impl Watching {
         if self.trouble.take().is_some() {
             log::info!("manifests: {}: can be read", self.reader.root().display());
         }
+        if !unfinished {
+            self.tell_lack();
+        }
         Ok(again)
+    }
+
+    /// Says once what is missing from files that can be read.
+    fn tell_lack(&mut self) {
+        let lack = self.reader.lack();
+        if let Some(lack) = lack.filter(|_| lack != self.lack) {
+            log::warn!("manifests: {}: {lack}", self.reader.root().display());
+        }
+        self.lack = lack;
     }
 
     /// Whatever kind it is about goes to one of the four channels: of what is wrong with a file the kind may be unknown.

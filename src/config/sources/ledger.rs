@@ -37,7 +37,7 @@ pub(super) struct Ledger {
 
 /// What a file's new content means.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct Rewrite {
     /// For each object, in order: it is in force.
     pub(super) in_force: Vec<bool>,
     /// Objects that nobody says any more.
@@ -50,10 +50,10 @@ pub(super) struct Entry {
 
 impl Ledger {
     /// A file says these objects and no others.
-    pub(super) fn write(&mut self, file: &Path, keys: &[Key]) -> Entry {
+    pub(super) fn write(&mut self, file: &Path, keys: &[Key]) -> Rewrite {
         let known = self.files.remove_entry(file);
         let (file, before) = known.unwrap_or_else(|| (file.into(), HashSet::new()));
-        let mut entry = Entry::default();
+        let mut entry = Rewrite::default();
         let mut said = HashSet::with_capacity(keys.len());
         for key in keys {
             let owner = self.owners.get(key).filter(|owner| **owner != file);
@@ -73,10 +73,22 @@ impl Ledger {
     }
 
     /// A file is gone.
-    pub(super) fn strike(&mut self, file: &Path) -> Entry {
+    pub(super) fn strike(&mut self, file: &Path) -> Rewrite {
         let entry = self.write(file, &[]);
         self.files.remove(file);
         entry
+    }
+
+    /// No file says anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+
+    /// Whether some file has a Service, and whether one has an EndpointSlice.
+    pub(super) fn has_services_and_slices(&self) -> (bool, bool) {
+        let has = |kind: fn(&Key) -> bool| self.owners.keys().any(kind);
+        let services = has(|key| matches!(key, Key::Service(_)));
+        (services, has(|key| matches!(key, Key::EndpointSlice(_))))
     }
 
     /// Some file says it.
@@ -110,7 +122,7 @@ impl Ledger {
         self.files.contains_key(file)
     }
 
-    fn release(&mut self, file: &Path, key: &Key, entry: &mut Entry) {
+    fn release(&mut self, file: &Path, key: &Key, entry: &mut Rewrite) {
         if !self.is_owner(file, key) {
             return;
         }
@@ -142,7 +154,7 @@ mod tests {
 
     /// Written compactly: in force (`+`) or not (`-`, `=` if repeated), removed, doubles with winners and losers, files to
     /// read again.
-    fn text(entry: Entry, ledger: &Ledger) -> String {
+    fn text(entry: Rewrite, ledger: &Ledger) -> String {
         let name = |key: &Key| match key {
             Key::Service(name)
             | Key::EndpointSlice(name)

@@ -10,13 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::OFlags;
 
-use super::ledger::{Entry, Key, Ledger};
+use super::ledger::{Key, Ledger, Rewrite};
 use super::watcher::{Points, way_to};
 use crate::types::{Complaint, Complaints, NamespacedName, Object as _, ObjectKind, Subject};
 use crate::wire::{self, Interner, Manifests, Object};
-
-/// Beyond any manifest that means well.
-const LARGEST_FILE: u64 = 64 << 20;
 
 /// The files under one path: what they said, and when to read them again.
 pub(super) struct Reader {
@@ -44,7 +41,7 @@ pub(super) struct Changes {
 
 /// What a file was when it was read last.
 struct Seen {
-    identity: Identity,
+    identity: FileIdentity,
     /// It could be decoded then.
     good: bool,
     /// What was wrong with it.
@@ -53,14 +50,14 @@ struct Seen {
 
 /// Differs when a file's content may differ.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Identity {
+struct FileIdentity {
     file: (u64, u64),
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }
 
-impl Identity {
+impl FileIdentity {
     fn of(metadata: &Metadata) -> Self {
         Self {
             file: (metadata.dev(), metadata.ino()),
@@ -140,7 +137,7 @@ impl Reader {
             return;
         };
         let seen = self.files.get(file);
-        if seen.is_some_and(|seen| seen.identity == Identity::of(&metadata)) {
+        if seen.is_some_and(|seen| seen.identity == FileIdentity::of(&metadata)) {
             return;
         }
         let age = metadata
@@ -156,10 +153,10 @@ impl Reader {
     }
 
     fn read_file(&mut self, file: &Path, metadata: &Metadata, changes: &mut Changes) {
-        let identity = Identity::of(metadata);
+        let identity = FileIdentity::of(metadata);
         let found = load(file, metadata, &mut self.interner);
         // Written meanwhile: of what it was and what it is, this may be a mixture.
-        if fs::metadata(file).is_ok_and(|now| Identity::of(&now) != identity) {
+        if fs::metadata(file).is_ok_and(|now| FileIdentity::of(&now) != identity) {
             changes.unfinished = true;
             return;
         }
@@ -213,6 +210,20 @@ impl Reader {
         twice
     }
 
+    /// What one would look for in the files and not find.
+    pub(super) fn lack(&self) -> Option<&'static str> {
+        match self.ledger.has_services_and_slices() {
+            _ if self.ledger.is_empty() => Some("there is nothing in it that a proxy reads"),
+            (true, false) => Some(
+                "it has Services and no EndpointSlices: they have the endpoints that other sources say",
+            ),
+            (false, true) => Some(
+                "it has EndpointSlices and no Services: they are for the Services that other sources say",
+            ),
+            (true, true) | (false, false) => None,
+        }
+    }
+
     /// What is wrong with the files now.
     pub(super) fn complaints(&self) -> Complaints {
         let mut all = Complaints::default();
@@ -258,7 +269,7 @@ fn complaints(file: &Path, found: &Manifests) -> Complaints {
 }
 
 /// Objects that one file defines twice.
-fn twice_in_one(file: &Path, keys: &[Key], entry: &Entry) -> Vec<Complaint> {
+fn twice_in_one(file: &Path, keys: &[Key], entry: &Rewrite) -> Vec<Complaint> {
     let twice = keys.iter().zip(&entry.repeated);
     let twice = twice.filter_map(|(key, repeated)| repeated.then_some(key));
     let place = file.display();
@@ -271,7 +282,7 @@ fn twice_in_one(file: &Path, keys: &[Key], entry: &Entry) -> Vec<Complaint> {
 }
 
 impl Changes {
-    fn take_in(&mut self, entry: Entry, mut objects: Vec<Object>) {
+    fn take_in(&mut self, entry: Rewrite, mut objects: Vec<Object>) {
         let mut in_force = entry.in_force.into_iter();
         objects.retain(|_| in_force.next().unwrap_or(false));
         if self.objects.is_empty() {
@@ -327,14 +338,12 @@ fn load(file: &Path, metadata: &Metadata, interner: &mut Interner) -> Result<Man
     if !metadata.is_file() {
         return Err("is no regular file".into());
     }
-    if metadata.len() > LARGEST_FILE {
-        return Err(format!("is larger than {LARGEST_FILE} bytes"));
-    }
     // Should it have become a pipe by now: not waiting for a writer.
     let flags = OFlags::NONBLOCK.bits() as i32;
     let mut options = OpenOptions::new();
     let options = options.read(true).custom_flags(flags);
-    let open = || Ok(options.open(file)?.take(LARGEST_FILE));
+    // No further than it went when it was looked at: of one that grows meanwhile the rest is read in the next round.
+    let open = || Ok(options.open(file)?.take(metadata.len()));
     wire::manifests(open, interner).map_err(|error| error.to_string())
 }
 
