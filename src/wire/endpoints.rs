@@ -26,16 +26,16 @@ struct RawEndpoints<'a> {
 #[serde(default, rename_all = "camelCase")]
 struct RawSubset<'a> {
     #[serde(borrow)]
-    addresses: List<Struct<Address<'a>>>,
+    addresses: List<Struct<RawAddress<'a>>>,
     #[serde(borrow)]
-    not_ready_addresses: List<Struct<Address<'a>>>,
+    not_ready_addresses: List<Struct<RawAddress<'a>>>,
     #[serde(borrow)]
     ports: List<Struct<Port<'a>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Address<'a> {
+struct RawAddress<'a> {
     #[serde(borrow)]
     ip: Text<'a>,
     #[serde(borrow)]

@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read};
 
+use super::error::StreamError;
 use super::outline::Outline;
-use super::stream::StreamError;
 
 /// What one value may take. The apiserver's own store, etcd, refuses objects of 1.5 MiB.
 pub(super) const LARGEST: usize = 4 << 20;
@@ -182,8 +182,8 @@ impl<R: Source> Frames<R> {
             let bytes = self.reader.fill()?;
             if bytes.is_empty() {
                 return match scan.inside {
-                    Inside::Bare => Ok(self.framed(large, outline)),
-                    Inside::Plain | Inside::Quotes | Inside::Escape => Err(cut()),
+                    Lexeme::Bare => Ok(self.framed(large, outline)),
+                    Lexeme::Plain | Lexeme::Quotes | Lexeme::Escape => Err(cut()),
                 };
             }
             let (count, ends) = scan.take(bytes);
@@ -239,11 +239,11 @@ fn is_blank(byte: u8) -> bool {
 /// Where in a value the reader is.
 struct Scan {
     depth: usize,
-    inside: Inside,
+    inside: Lexeme,
 }
 
 #[derive(Clone, Copy)]
-enum Inside {
+enum Lexeme {
     /// Brackets count.
     Plain,
     Quotes,
@@ -257,9 +257,9 @@ impl Scan {
     /// At a value that begins like this; None if none does.
     fn new(first: u8) -> Option<Self> {
         let inside = match first {
-            b'{' | b'[' | b'"' => Inside::Plain,
+            b'{' | b'[' | b'"' => Lexeme::Plain,
             b',' | b':' | b']' | b'}' => return None,
-            _ => Inside::Bare,
+            _ => Lexeme::Bare,
         };
         Some(Self { depth: 0, inside })
     }
@@ -268,27 +268,27 @@ impl Scan {
     fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
         for (i, byte) in bytes.iter().enumerate() {
             self.inside = match (self.inside, byte) {
-                (Inside::Plain, b'"') => Inside::Quotes,
-                (Inside::Plain, b'{' | b'[') => {
+                (Lexeme::Plain, b'"') => Lexeme::Quotes,
+                (Lexeme::Plain, b'{' | b'[') => {
                     self.depth += 1;
-                    Inside::Plain
+                    Lexeme::Plain
                 }
-                (Inside::Plain, b'}' | b']') => {
+                (Lexeme::Plain, b'}' | b']') => {
                     self.depth = self.depth.saturating_sub(1);
                     if self.depth == 0 {
                         return (i + 1, true);
                     }
-                    Inside::Plain
+                    Lexeme::Plain
                 }
-                (Inside::Plain, _) => Inside::Plain,
-                (Inside::Quotes, b'"') if self.depth == 0 => return (i + 1, true),
-                (Inside::Quotes, b'"') => Inside::Plain,
-                (Inside::Quotes, b'\\') => Inside::Escape,
-                (Inside::Quotes | Inside::Escape, _) => Inside::Quotes,
-                (Inside::Bare, byte) if is_blank(*byte) || b",:]}[{\"".contains(byte) => {
+                (Lexeme::Plain, _) => Lexeme::Plain,
+                (Lexeme::Quotes, b'"') if self.depth == 0 => return (i + 1, true),
+                (Lexeme::Quotes, b'"') => Lexeme::Plain,
+                (Lexeme::Quotes, b'\\') => Lexeme::Escape,
+                (Lexeme::Quotes | Lexeme::Escape, _) => Lexeme::Quotes,
+                (Lexeme::Bare, byte) if is_blank(*byte) || b",:]}[{\"".contains(byte) => {
                     return (i, true);
                 }
-                (Inside::Bare, _) => Inside::Bare,
+                (Lexeme::Bare, _) => Lexeme::Bare,
             };
         }
         (bytes.len(), false)

@@ -18,17 +18,17 @@ pub(super) struct Outline {
     pub(super) resource_version: Option<String>,
     /// Brackets that are open, the text's own being the first.
     depth: usize,
-    inside: Inside,
+    inside: Within,
     /// The string that is being read or was read last, with its quotes.
     token: Vec<u8>,
     /// A value comes, not a key.
     value: bool,
     /// The key that was read last in the object itself, and in what stands there.
-    keys: [Option<Key>; 2],
+    keys: [Option<IdentityField>; 2],
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Inside {
+enum Within {
     #[default]
     Plain,
     Quotes,
@@ -37,7 +37,7 @@ enum Inside {
 
 /// The keys that count.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Key {
+enum IdentityField {
     ApiVersion,
     Kind,
     Metadata,
@@ -51,7 +51,7 @@ impl Outline {
     pub(super) fn of_metadata() -> Self {
         Self {
             depth: 1,
-            keys: [Some(Key::Metadata), None],
+            keys: [Some(IdentityField::Metadata), None],
             ..Self::default()
         }
     }
@@ -60,14 +60,14 @@ impl Outline {
     pub(super) fn draw(&mut self, text: &[u8]) {
         for byte in text {
             match self.inside {
-                Inside::Plain => self.plain(*byte),
-                Inside::Quotes | Inside::Escape if self.depth > 2 => self.inside = self.next(*byte),
-                Inside::Quotes | Inside::Escape => {
+                Within::Plain => self.plain(*byte),
+                Within::Quotes | Within::Escape if self.depth > 2 => self.inside = self.next(*byte),
+                Within::Quotes | Within::Escape => {
                     if self.token.len() <= LONGEST {
                         self.token.push(*byte);
                     }
                     self.inside = self.next(*byte);
-                    if self.inside == Inside::Plain && self.value {
+                    if self.inside == Within::Plain && self.value {
                         self.string();
                     }
                 }
@@ -101,18 +101,18 @@ impl Outline {
     }
 
     /// Where the text is behind a byte within quotes.
-    fn next(&self, byte: u8) -> Inside {
+    fn next(&self, byte: u8) -> Within {
         match (self.inside, byte) {
-            (Inside::Quotes, b'"') => Inside::Plain,
-            (Inside::Quotes, b'\\') => Inside::Escape,
-            (Inside::Plain | Inside::Quotes | Inside::Escape, _) => Inside::Quotes,
+            (Within::Quotes, b'"') => Within::Plain,
+            (Within::Quotes, b'\\') => Within::Escape,
+            (Within::Plain | Within::Quotes | Within::Escape, _) => Within::Quotes,
         }
     }
 
     fn plain(&mut self, byte: u8) {
         match byte {
             b'"' => {
-                self.inside = Inside::Quotes;
+                self.inside = Within::Quotes;
                 self.token.clear();
                 self.token.push(byte);
             }
@@ -127,7 +127,7 @@ impl Outline {
             b',' => self.value = false,
             b':' => {
                 self.value = true;
-                let key = self.read().and_then(|key| Key::of(&key));
+                let key = self.read().and_then(|key| IdentityField::of(&key));
                 if let Some(place) = self.depth.checked_sub(1).and_then(|i| self.keys.get_mut(i)) {
                     *place = key;
                 }
@@ -139,11 +139,23 @@ impl Outline {
     /// A string that is a value has ended.
     fn string(&mut self) {
         let place = match (self.depth, self.keys) {
-            (1, [Some(Key::ApiVersion), _]) => &mut self.api_version,
-            (1, [Some(Key::Kind), _]) => &mut self.kind,
-            (2, [Some(Key::Metadata), Some(Key::Namespace)]) => &mut self.namespace,
-            (2, [Some(Key::Metadata), Some(Key::Name)]) => &mut self.name,
-            (2, [Some(Key::Metadata), Some(Key::ResourceVersion)]) => &mut self.resource_version,
+            (1, [Some(IdentityField::ApiVersion), _]) => &mut self.api_version,
+            (1, [Some(IdentityField::Kind), _]) => &mut self.kind,
+            (
+                2,
+                [
+                    Some(IdentityField::Metadata),
+                    Some(IdentityField::Namespace),
+                ],
+            ) => &mut self.namespace,
+            (2, [Some(IdentityField::Metadata), Some(IdentityField::Name)]) => &mut self.name,
+            (
+                2,
+                [
+                    Some(IdentityField::Metadata),
+                    Some(IdentityField::ResourceVersion),
+                ],
+            ) => &mut self.resource_version,
             _ => return,
         };
         *place = serde_json::from_slice(&self.token).ok();
@@ -154,7 +166,7 @@ impl Outline {
     }
 }
 
-impl Key {
+impl IdentityField {
     fn of(text: &str) -> Option<Self> {
         Some(match text {
             "apiVersion" => Self::ApiVersion,

@@ -29,7 +29,7 @@ struct RawService<'a> {
     #[serde(borrow)]
     spec: Nested<Spec<'a>>,
     #[serde(borrow)]
-    status: Nested<RawStatus<'a>>,
+    status: Nested<RawServiceStatus<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -85,7 +85,7 @@ struct ClientIpConfig {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct RawStatus<'a> {
+struct RawServiceStatus<'a> {
     #[serde(borrow)]
     load_balancer: Nested<LoadBalancer<'a>>,
 }
@@ -441,7 +441,10 @@ pub(super) fn address(
     ip
 }
 
-fn load_balancer_ips(status: Nested<RawStatus<'_>>, problems: &mut Problems) -> Box<[IpAddr]> {
+fn load_balancer_ips(
+    status: Nested<RawServiceStatus<'_>>,
+    problems: &mut Problems,
+) -> Box<[IpAddr]> {
     let ingress = status
         .take(format_args!("status"), problems)
         .and_then(|Struct(status)| {

@@ -53,7 +53,7 @@ struct RawEndpoint<'a> {
     node_name: Text<'a>,
     /// v1beta1's place for the node name.
     #[serde(borrow)]
-    topology: Nested<Topology<'a>>,
+    topology: Nested<RawTopology<'a>>,
     #[serde(borrow)]
     hints: Nested<RawHints<'a>>,
 }
@@ -68,7 +68,7 @@ struct RawConditions {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Topology<'a> {
+struct RawTopology<'a> {
     #[serde(borrow, rename = "kubernetes.io/hostname")]
     hostname: Text<'a>,
 }
@@ -273,7 +273,7 @@ fn conditions(raw: Nested<RawConditions>, i: usize, problems: &mut Problems) -> 
 
 fn node_name<'a>(
     node_name: Text<'a>,
-    topology: Nested<Topology<'a>>,
+    topology: Nested<RawTopology<'a>>,
     i: usize,
     problems: &mut Problems,
 ) -> Option<Cow<'a, str>> {

@@ -1,11 +1,11 @@
 //! LIST responses and WATCH streams, decoded while they arrive.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::io::{self, BufReader, Read};
+use std::io::{BufReader, Read};
 
 use serde::Deserialize;
 
+use super::error::StreamError;
 use super::frame::{Framed, Frames, LARGEST, Source};
 use super::lenient::{Field, Nested, Struct, Text};
 use super::meta::parse;
@@ -15,38 +15,6 @@ use crate::types::{Problem, one_line};
 
 /// Enough to keep system calls few; small, since each of four reflectors has one for as long as the process lives.
 const BUFFER: usize = 8 * 1024;
-
-/// Why a list or a stream ended before its time.
-#[derive(Debug)]
-pub enum StreamError {
-    /// The connection broke, or was silent for too long.
-    Read(io::Error),
-    /// What came is not what the API sends.
-    Malformed(String),
-}
-
-impl fmt::Display for StreamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read(error) => write!(f, "the connection broke: {error}"),
-            Self::Malformed(what) => write!(f, "cannot decode the response: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for StreamError {}
-
-impl From<io::Error> for StreamError {
-    fn from(error: io::Error) -> Self {
-        Self::Read(error)
-    }
-}
-
-impl From<serde_json::Error> for StreamError {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Malformed(error.to_string())
-    }
-}
 
 /// `metadata` of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::manifest::ObjectError;
 use super::*;
 use crate::types::{
-    Conditions, EndpointSlice, IpFamily, NamespacedName, Problem, Problems, Protocol, ServiceType,
-    Subject, TrafficPolicy,
+    Conditions, EndpointSlice, IpFamily, NamespacedName, Node, Problem, Problems, Protocol,
+    Service, ServiceCidr, ServiceType, Subject, TrafficPolicy,
 };
 
 fn decode<T: Decode>(kind: Kind, value: &Value) -> Result<Item<T>, ItemError> {

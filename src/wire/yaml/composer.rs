@@ -8,9 +8,9 @@ use std::rc::Rc;
 use saphyr_parser::{Event, Parser, ScanError, Span};
 use serde_json::{Map, Value};
 
+use super::piece::{Faults, Piece, YamlError};
 use super::refusal::{IDENTITY, NAMES, Refusal};
 use super::scalar::{key_text, scalar};
-use super::{Faults, Piece, YamlError};
 use crate::types::one_line;
 use crate::wire::frame::LARGEST;
 
@@ -42,7 +42,7 @@ pub(super) struct Composer<'f> {
     /// Documents begun, before the text and in it.
     begun: usize,
     /// Collections that are open, the innermost last.
-    open: Vec<Open>,
+    open: Vec<OpenCollection>,
     /// The value of each anchor, with its weight.
     anchors: HashMap<usize, (Value, usize)>,
     /// The weight of all copies so far.
@@ -67,7 +67,7 @@ struct Measured {
 }
 
 /// A collection that has begun.
-struct Open {
+struct OpenCollection {
     /// Anchors are numbered from 1; 0 is none.
     anchor: usize,
     content: Content,
@@ -184,7 +184,7 @@ impl<'f> Composer<'f> {
         if self.open.len() >= MAX_DEPTH {
             return Err(self.error(span, "nested too deeply"));
         }
-        self.open.push(Open { anchor, content });
+        self.open.push(OpenCollection { anchor, content });
         Ok(())
     }
 
@@ -266,7 +266,7 @@ impl<'f> Composer<'f> {
     fn names_its_object(&self, value: &Value) -> bool {
         let fits = value.as_str().is_none_or(|text| text.len() < LARGEST / 4);
         let outer = if self.is_in_item() { 2 } else { 0 };
-        let mut keys = self.open.iter().skip(outer).map(Open::key);
+        let mut keys = self.open.iter().skip(outer).map(OpenCollection::key);
         fits && match (keys.next().flatten(), keys.next(), keys.next()) {
             (Some(key), None, _) => IDENTITY.contains(&key),
             (Some("metadata"), Some(Some(key)), None) => NAMES.contains(&key),
@@ -326,7 +326,7 @@ impl<'f> Composer<'f> {
 
     /// Of the value that is being read.
     fn too_long(&self) -> YamlError {
-        let keys: Vec<&str> = self.open.iter().filter_map(Open::key).collect();
+        let keys: Vec<&str> = self.open.iter().filter_map(OpenCollection::key).collect();
         let what = match keys.as_slice() {
             [] => "a value".to_owned(),
             keys => one_line(&keys.join("."), LONGEST_PATH).into_owned(),
@@ -345,7 +345,7 @@ impl<'f> Composer<'f> {
     /// The object that is being read, as far as it has said who it is.
     fn whose(&self) -> String {
         let outer = if self.is_in_item() { 2 } else { 0 };
-        let text = |open: Option<&Open>, key: &str| {
+        let text = |open: Option<&OpenCollection>, key: &str| {
             let Content::Mapping { entries, .. } = &open?.content else {
                 return None;
             };
@@ -394,7 +394,7 @@ impl Measured {
     }
 }
 
-impl Open {
+impl OpenCollection {
     /// The key whose value is being read.
     fn key(&self) -> Option<&str> {
         match &self.content {

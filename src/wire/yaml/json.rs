@@ -7,10 +7,10 @@ use std::io::{self, Read};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::piece::{Faults, Piece, YamlError};
 use super::refusal::{IDENTITY, Refusal};
 use super::scalar::fraction;
 use super::utf8::Utf8;
-use super::{Faults, Piece, YamlError};
 use crate::wire::StreamError;
 use crate::wire::frame::{Framed, Frames, LARGEST};
 
@@ -151,7 +151,7 @@ fn parse(
         text,
         lines: &lines,
     });
-    let node = Node {
+    let node = Element {
         twice,
         lines: &lines,
         document,
@@ -177,15 +177,15 @@ impl Read for Counted<'_> {
 }
 
 /// A value to be read. Unlike with serde_json's own reading, a key that appears twice is noticed.
-struct Node<'d> {
+struct Element<'d> {
     twice: &'d mut Vec<YamlError>,
     lines: &'d Cell<usize>,
     document: usize,
 }
 
-impl Node<'_> {
-    fn below(&mut self) -> Node<'_> {
-        Node {
+impl Element<'_> {
+    fn below(&mut self) -> Element<'_> {
+        Element {
             twice: self.twice,
             lines: self.lines,
             document: self.document,
@@ -193,7 +193,7 @@ impl Node<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Node<'_> {
+impl<'de> DeserializeSeed<'de> for Element<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -201,7 +201,7 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Node<'_> {
+impl<'de> Visitor<'de> for Element<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

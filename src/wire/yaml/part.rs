@@ -25,12 +25,12 @@ pub(super) struct Part<'t, R> {
     beginning: bool,
     /// This line is the last one.
     ending: bool,
-    line: Line,
+    line: LineState,
 }
 
 /// What has come in a line.
 #[derive(Default)]
-struct Line {
+struct LineState {
     last: Option<char>,
     /// The quotes that are open.
     quotes: Option<char>,
@@ -49,7 +49,7 @@ impl<'t, R: Read> Part<'t, R> {
             inside: false,
             beginning: false,
             ending: false,
-            line: Line::default(),
+            line: LineState::default(),
         }
     }
 
@@ -69,7 +69,7 @@ impl<'t, R: Read> Part<'t, R> {
         }
         (self.beginning, self.ending) = (begins, ends);
         self.blank = true;
-        self.line = Line::default();
+        self.line = LineState::default();
         true
     }
 }
@@ -94,7 +94,7 @@ impl<R: Read> Iterator for Part<'_, R> {
     }
 }
 
-impl Line {
+impl LineState {
     fn mend(&mut self, next: char) -> char {
         let within_word = self.last.is_some_and(char::is_alphanumeric);
         match (self.quotes, next) {

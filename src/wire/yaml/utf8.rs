@@ -16,7 +16,7 @@ pub(super) const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
 /// mark says so; the mark itself is left out. Bytes that are no text become [`REPLACEMENT`].
 pub(super) struct Utf8<R> {
     reader: R,
-    encoding: Encoding,
+    encoding: Bytes,
     text: String,
     /// What of it has been taken.
     taken: usize,
@@ -31,7 +31,7 @@ pub(super) struct Utf8<R> {
 }
 
 #[derive(Clone, Copy)]
-enum Encoding {
+enum Bytes {
     /// Nothing has been read yet.
     Unknown,
     Utf8,
@@ -44,7 +44,7 @@ impl<R: Read> Utf8<R> {
     pub(super) fn new(reader: R) -> Self {
         Self {
             reader,
-            encoding: Encoding::Unknown,
+            encoding: Bytes::Unknown,
             text: String::new(),
             taken: 0,
             cut: Vec::new(),
@@ -109,13 +109,13 @@ impl<R: Read> Utf8<R> {
         self.ended = read == 0;
         self.text.drain(..self.taken);
         self.taken = 0;
-        if let Encoding::Unknown = self.encoding {
+        if let Bytes::Unknown = self.encoding {
             self.begin(&mut bytes);
         }
         match self.encoding {
-            Encoding::Unknown => self.cut = bytes,
-            Encoding::Utf8 => self.decode(&bytes),
-            Encoding::Utf16(unit) => self.decode_units(bytes, unit),
+            Bytes::Unknown => self.cut = bytes,
+            Bytes::Utf8 => self.decode(&bytes),
+            Bytes::Utf16(unit) => self.decode_units(bytes, unit),
         }
         Ok(())
     }
@@ -123,12 +123,12 @@ impl<R: Read> Utf8<R> {
     /// Takes the byte order mark, if there is one.
     fn begin(&mut self, bytes: &mut Vec<u8>) {
         let (encoding, mark) = match bytes.as_slice() {
-            [0xef, 0xbb, 0xbf, ..] => (Encoding::Utf8, 3),
-            [0xff, 0xfe, ..] => (Encoding::Utf16(u16::from_le_bytes), 2),
-            [0xfe, 0xff, ..] => (Encoding::Utf16(u16::from_be_bytes), 2),
+            [0xef, 0xbb, 0xbf, ..] => (Bytes::Utf8, 3),
+            [0xff, 0xfe, ..] => (Bytes::Utf16(u16::from_le_bytes), 2),
+            [0xfe, 0xff, ..] => (Bytes::Utf16(u16::from_be_bytes), 2),
             // It may be the beginning of one.
-            [] | [0xef | 0xff | 0xfe] | [0xef, 0xbb] if !self.ended => (Encoding::Unknown, 0),
-            _ => (Encoding::Utf8, 0),
+            [] | [0xef | 0xff | 0xfe] | [0xef, 0xbb] if !self.ended => (Bytes::Unknown, 0),
+            _ => (Bytes::Utf8, 0),
         };
         self.encoding = encoding;
         bytes.drain(..mark);
