@@ -231,7 +231,7 @@ impl Worker {
             };
             if !files.admits(listener.frontend.route.counters.active.get()) {
                 let (held, budget) = (files.held(), files.budget());
-                let why = format_args!("{held} of {budget} for traffic are in use");
+                let why = format!("{held} of {budget} for traffic are in use");
                 self.run_short(turn, &why);
                 return Backlog::Waits;
             }

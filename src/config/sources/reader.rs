@@ -275,7 +275,7 @@ fn twice_in_one(file: &Path, keys: &[Key], entry: &Rewrite) -> Vec<Complaint> {
     let place = file.display();
     twice
         .map(|key| {
-            let what = format_args!("defined more than once in {place}; the first is used");
+            let what = format!("defined more than once in {place}; the first is used");
             Complaint::new(key.into(), what)
         })
         .collect()
