@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use portico::control::{ControlServer, Error, ask};
 use serde_json::{Value, json};
 
 use crate::util::Folder;
+use crate::util::left_out::left_out;
 
 fn echo(question: Value) -> Value {
     json!({ "asked": question })
@@ -101,4 +102,45 @@ fn clients_are_bounded() {
     assert!(ask(&path, &json!(1)).is_ok());
     assert!(begin.elapsed() < Duration::from_secs(8));
     drop(server);
+}
+
+#[test]
+fn symlinks_of_others_are_not_followed() {
+    let folder = Folder::new();
+    let (elsewhere, link) = (folder.path().join("elsewhere"), folder.path().join("run"));
+    fs::create_dir(&elsewhere).unwrap();
+    symlink("elsewhere", &link).unwrap();
+    let path = link.join("deep/control.sock");
+    // Our own are: /var/run is one.
+    let server = ControlServer::start(&path, echo).unwrap();
+    assert!(ask(&path, &json!(1)).is_ok());
+    drop(server);
+    assert!(!path.exists());
+    if lchown(&link, Some(65534), Some(65534)).is_err() {
+        return left_out("a symlink cannot be given away without root");
+    }
+    let error = ControlServer::start(&path, echo).unwrap_err();
+    assert!(
+        matches!(&error, Error::Symlink(found, 65534) if found.ends_with("run")),
+        "{error}"
+    );
+    // One that leads in a circle ends, too.
+    symlink("circle", folder.path().join("circle")).unwrap();
+    let path = folder.path().join("circle/control.sock");
+    assert!(matches!(
+        ControlServer::start(&path, echo),
+        Err(Error::Io { .. })
+    ));
+}
+
+#[test]
+fn a_directory_that_is_moved_away_takes_its_socket_along() {
+    let folder = Folder::new();
+    let path = folder.path().join("run/control.sock");
+    let server = ControlServer::start(&path, echo).unwrap();
+    let moved = folder.path().join("moved");
+    fs::rename(folder.path().join("run"), &moved).unwrap();
+    assert!(ask(&moved.join("control.sock"), &json!(1)).is_ok());
+    drop(server);
+    assert!(!moved.join("control.sock").exists());
 }

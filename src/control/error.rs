@@ -9,6 +9,8 @@ pub enum Error {
     InUse(PathBuf),
     /// Something that is no socket is in the way.
     Occupied(PathBuf),
+    /// A symlink on the way there is another user's, whose number follows.
+    Symlink(PathBuf, u32),
     /// Nobody answers there.
     NotRunning(PathBuf),
     /// What came back is no answer.
@@ -50,6 +52,13 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "{path} is no socket; remove it or choose another --control-socket"
+                )
+            }
+            Self::Symlink(path, owner) => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path} is a symlink of user {owner}, and is not followed; remove it or choose another --control-socket"
                 )
             }
             Self::NotRunning(path) => {

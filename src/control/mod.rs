@@ -6,6 +6,7 @@
 mod client;
 mod error;
 pub mod line;
+mod place;
 mod server;
 
 pub use client::ask;

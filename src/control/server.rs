@@ -1,10 +1,11 @@
 //! The thread `control`: one client at a time, each with a question.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::line;
+use super::place::SocketPlace;
 
 /// For a question to arrive, and for an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,7 +25,7 @@ const LARGEST_QUESTION: usize = 64 << 10;
 /// The running server. Dropping it stops the thread, waits for it and removes the socket file.
 #[derive(Debug)]
 pub struct ControlServer {
-    path: PathBuf,
+    place: SocketPlace,
     /// Device and inode of the socket file: another process may have put its own there by now.
     identity: (u64, u64),
     /// Closed to stop the thread.
@@ -41,9 +43,11 @@ impl ControlServer {
         path: &Path,
         answer: impl Fn(Value) -> Value + Send + 'static,
     ) -> Result<Self, Error> {
-        make_way(path)?;
-        let listener = listen(path)?;
-        let metadata = fs::symlink_metadata(path).map_err(Error::io("cannot look at", path))?;
+        let place = SocketPlace::find(path)?;
+        make_way(&place, path)?;
+        let listener = listen(&place).map_err(Error::io("cannot listen on", path))?;
+        let metadata = fs::symlink_metadata(place.path());
+        let metadata = metadata.map_err(Error::io("cannot look at", path))?;
         let start = || -> io::Result<_> {
             let (stop, stopped) = UnixStream::pair()?;
             let thread = thread::Builder::new()
@@ -53,7 +57,7 @@ impl ControlServer {
         };
         let (stop, thread) = start().map_err(Error::io("cannot start the thread for", path))?;
         Ok(Self {
-            path: path.to_owned(),
+            place,
             identity: (metadata.dev(), metadata.ino()),
             stop: Some(stop),
             thread: Some(thread),
@@ -68,32 +72,24 @@ impl Drop for ControlServer {
             // Only a panic can make this fail, and it has been reported where it happened.
             let _ = thread.join();
         }
-        let ours = fs::symlink_metadata(&self.path)
+        let ours = fs::symlink_metadata(self.place.path())
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
         if ours {
             // Should it stay, the next start replaces it.
-            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(self.place.path());
         }
     }
 }
 
-/// Sees to it that a socket may be put at `path`.
-fn make_way(path: &Path) -> Result<(), Error> {
-    if let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        let mut builder = DirBuilder::new();
-        let made = builder.recursive(true).mode(0o755).create(parent);
-        made.map_err(Error::io("cannot make the directory", parent))?;
-    }
-    match fs::symlink_metadata(path) {
+/// Sees to it that a socket may be put there.
+fn make_way(place: &SocketPlace, path: &Path) -> Result<(), Error> {
+    match fs::symlink_metadata(place.path()) {
         Ok(metadata) if metadata.file_type().is_socket() => {}
         Ok(_) => return Err(Error::Occupied(path.to_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::io("cannot look at", path)(error)),
     }
-    match UnixStream::connect(path) {
+    match UnixStream::connect(place.path()) {
         Ok(_) => Err(Error::InUse(path.to_owned())),
         // What an earlier run left: the rename below replaces it.
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
@@ -102,23 +98,18 @@ fn make_way(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Binds beside `path` and moves the socket there once it is private: no moment in which others may connect.
-fn listen(path: &Path) -> Result<UnixListener, Error> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    let listen = || -> io::Result<UnixListener> {
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&beside)?;
-        listener.set_nonblocking(true)?;
-        fs::set_permissions(&beside, Permissions::from_mode(0o600))?;
-        fs::rename(&beside, path)?;
-        Ok(listener)
-    };
-    listen().map_err(Error::io("cannot listen on", path))
+/// Binds beside the place and moves the socket there once it is private: no moment in which others may connect.
+fn listen(place: &SocketPlace) -> io::Result<UnixListener> {
+    let beside = place.beside(OsStr::new(".new"));
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&beside)?;
+    listener.set_nonblocking(true)?;
+    fs::set_permissions(&beside, Permissions::from_mode(0o600))?;
+    fs::rename(&beside, place.path())?;
+    Ok(listener)
 }
 
 fn serve(listener: &UnixListener, stopped: &UnixStream, answer: impl Fn(Value) -> Value) {
