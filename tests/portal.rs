@@ -2,14 +2,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use socket2::Socket;
+use socket2::{Domain, Socket, Type};
 
 use portico::portal::ledger::LINGER;
 use portico::portal::netlink::{Netlink, Request, Route, Via};
@@ -493,6 +493,54 @@ fn what_others_remove_is_restored() {
     }
 }
 
+#[test]
+fn what_others_break_inside_is_restored() {
+    let Some(net) = Net::new() else { return };
+    let mut child = start_child(&net.node);
+    let namespace = eventually(Duration::from_secs(10), "the child serves", || {
+        ask(&net.node, "10.96.0.1:81")
+            .err()
+            .filter(|e| e.kind() == ErrorKind::ConnectionRefused)?;
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).ok()?;
+        let mut tasks = tasks.flatten().map(|task| task.path());
+        tasks.find(|task| {
+            let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+            name.trim() == "portal-ns"
+        })
+    });
+    let inside = |command: &str| {
+        let namespace = format!("--net={}/ns/net", namespace.display());
+        let done = Command::new("nsenter")
+            .arg(namespace)
+            .arg("ip")
+            .args(command.split(' '))
+            .status();
+        assert!(done.unwrap().success(), "{command}");
+    };
+    for damage in [
+        "link set lo down",
+        "link set vethportico down",
+        "route flush table local proto 112",
+        "route flush table main",
+        "-6 route flush proto 112",
+        "rule del pref 100",
+    ] {
+        inside(damage);
+        // Refused, not lost: the child listens on one port alone.
+        for addr in ["10.96.0.1:81", "[fd96::1]:81"] {
+            eventually(Duration::from_secs(5), damage, || {
+                let refused = ErrorKind::ConnectionRefused;
+                ask(&net.client, addr)
+                    .err()
+                    .filter(|e| e.kind() == refused)
+                    .map(drop)
+            });
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 /// Everything of a namespace that a portal might change.
 fn traces(node: &Namespace) -> String {
     let commands = [
@@ -534,6 +582,97 @@ fn nothing_is_left_behind() {
         assert_eq!(traces(&net.node), before, "{kind}");
         assert_eq!(net.node.run(portal::cleanup).unwrap(), Default::default());
     }
+}
+
+#[test]
+fn an_external_ip_may_be_a_clients_own_address() {
+    let Some(net) = Net::new() else { return };
+    for kind in [PortalKind::Netns, PortalKind::Host] {
+        let node = Node::open(&net.node, kind).unwrap();
+        let vips = ["10.96.0.1:80", "[fd96::1]:80"];
+        node.capture(&[address("10.96.0.1"), address("fd96::1")]);
+        let claimed = [
+            format!("{}:7777", Net::CLIENT),
+            format!("[{}]:7777", Net::CLIENT6),
+        ];
+        for addr in vips.into_iter().chain(claimed.iter().map(String::as_str)) {
+            node.serve(addr, None);
+        }
+        node.capture(&claimed.each_ref().map(|addr| port(addr, Protocol::Tcp)));
+        for vip in vips {
+            // The client's own address is where the reply goes.
+            assert_answers(&net.client, vip);
+            let refused = vip.replace(":80", ":81");
+            assert_fails(&net.client, &refused, ErrorKind::ConnectionRefused);
+        }
+        for addr in &claimed {
+            assert_answers(&net.node, addr);
+            // Even to the very port that is captured.
+            let from: SocketAddr = addr.parse().unwrap();
+            for vip in vips.map(|vip| vip.parse::<SocketAddr>().unwrap()) {
+                if kind == PortalKind::Netns && vip.is_ipv4() == from.is_ipv4() {
+                    assert_eq!(
+                        net.client.run(|| ask_from(from, vip)).unwrap(),
+                        vip.to_string()
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What a listener says to a client at that address and port.
+fn ask_from(from: SocketAddr, to: SocketAddr) -> io::Result<String> {
+    let socket = Socket::new(Domain::for_address(from), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&from.into())?;
+    socket.connect_timeout(&to.into(), SILENCE)?;
+    let mut text = String::new();
+    TcpStream::from(socket).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[test]
+fn what_the_host_portal_left_in_time_wait_is_no_obstacle() {
+    let Some(net) = Net::new() else { return };
+    let (from, to) = (
+        format!("{}:0", Net::CLIENT),
+        "10.96.0.1:80".parse().unwrap(),
+    );
+    let node = Node::open(&net.node, PortalKind::Host).unwrap();
+    node.capture(&[address("10.96.0.1")]);
+    let listener = node.serve("10.96.0.1:80", None);
+    // Whoever closes first keeps the connection for a minute: that is us.
+    let port = net.client.run(|| {
+        let client = TcpStream::connect_timeout(&to, SILENCE).unwrap();
+        let port = client.local_addr().unwrap().port();
+        let (mut client, mut text) = (client, String::new());
+        client.read_to_string(&mut text).unwrap();
+        port
+    });
+    let waits = || {
+        let ss = net
+            .node
+            .command("ss")
+            .args(["-tanH", "state", "time-wait"])
+            .output();
+        String::from_utf8_lossy(&ss.unwrap().stdout).contains("10.96.0.1:80")
+    };
+    eventually(Duration::from_secs(5), "TIME_WAIT on the host", || {
+        waits().then_some(())
+    });
+    drop((listener, node));
+
+    let node = Node::open(&net.node, PortalKind::Netns).unwrap();
+    node.serve("10.96.0.1:80", None);
+    node.capture(&[address("10.96.0.1")]);
+    let mut from: SocketAddr = from.parse().unwrap();
+    from.set_port(port);
+    assert_eq!(
+        net.client.run(|| ask_from(from, to)).unwrap(),
+        "10.96.0.1:80"
+    );
+    assert!(!waits());
 }
 
 #[test]
@@ -835,7 +974,11 @@ fn a_child_with_a_portal() {
 fn serve_until_killed() {
     let portal = Portal::open(PortalKind::Netns).unwrap();
     portal.apply(
-        &[address("10.96.0.1"), port("198.18.0.1:80", Protocol::Tcp)],
+        &[
+            address("10.96.0.1"),
+            address("fd96::1"),
+            port("198.18.0.1:80", Protocol::Tcp),
+        ],
         &[],
         Instant::now(),
     );
@@ -906,7 +1049,8 @@ fn a_killed_portal_is_no_obstacle() {
     child.kill().unwrap();
     child.wait().unwrap();
     let report = net.node.run(portal::cleanup).unwrap();
-    assert_eq!(report.rules, 1);
+    // The port's, and in each family what lets the portal's own packets skip it.
+    assert_eq!(report.rules, 1 + 2 * 2);
     let left = traces(&net.node);
     assert!(
         !left.contains("proto 112") && !left.contains("vethportico"),

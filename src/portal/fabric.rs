@@ -11,11 +11,9 @@ use super::ledger::{Layout, Ledger, Object, Op};
 use super::marks::{LINK, TABLE};
 use super::netlink::{Netlink, Request, Route, Rule, TABLE_LOCAL, TABLE_MAIN, Via};
 use super::netns::{Inside, LO, VOICE, everything, gateway};
+use super::order;
 use super::source;
 use crate::types::{IpFamily, Protocol};
-
-/// Before main (32766) and the rules of CNI plugins for pods' traffic, which start at 100; after local (0).
-const PRIORITY: u32 = 90;
 
 /// Requests that are in memory at once.
 const PORTION: usize = 512;
@@ -71,7 +69,36 @@ impl Fabric {
     /// Finds out whether rules can look at ports, once. Not before a port has to be captured: from its first rule on the
     /// kernel asks the rules and looks into several tables for every packet of the namespace, for good.
     pub(super) fn routes_by_port(&mut self, host: &mut Netlink) -> bool {
-        *self.policy.get_or_insert_with(|| try_rules(host))
+        if let Some(policy) = self.policy {
+            return policy;
+        }
+        let policy = try_rules(host);
+        self.policy = Some(policy);
+        self.set_order(host);
+        policy
+    }
+
+    /// Sees to the standing rules, if there are rules for ports; says how many were not there.
+    fn set_order(&mut self, host: &mut Netlink) -> usize {
+        let families = self.families();
+        let Some(inside) = self.inside.as_mut().filter(|_| self.policy == Some(true)) else {
+            return 0;
+        };
+        let mut added = 0;
+        for family in families {
+            let rules = order::on_host(family);
+            let results = host.batch(rules.iter().map(Request::add_standing_rule));
+            added += results.iter().filter(|result| result.is_ok()).count();
+            let rules = order::inside(family);
+            let results = inside
+                .netlink
+                .batch(rules.iter().map(Request::add_standing_rule));
+            added += results.iter().filter(|result| result.is_ok()).count();
+            // It fails if it has gone already.
+            let before = Request::delete_standing_rule(&order::inside_before(family));
+            let _ = inside.netlink.request(before);
+        }
+        added
     }
 
     /// As far as known: without rules until it was found out that there are some.
@@ -115,17 +142,17 @@ impl Fabric {
     fn request(&self, op: &Op) -> Request {
         let (Op::Add(object) | Op::Remove(object)) = op;
         match (op, self.place(object)) {
-            (Op::Add(_), Place::Route(route)) => Request::add_route(&route),
-            (Op::Remove(_), Place::Route(route)) => Request::delete_route(&route),
-            (Op::Add(_), Place::Rule(rule)) => Request::add_rule(&rule),
-            (Op::Remove(_), Place::Rule(rule)) => Request::delete_rule(&rule),
+            (Op::Add(_), KernelForm::Route(route)) => Request::add_route(&route),
+            (Op::Remove(_), KernelForm::Route(route)) => Request::delete_route(&route),
+            (Op::Add(_), KernelForm::Rule(rule)) => Request::add_rule(&rule),
+            (Op::Remove(_), KernelForm::Rule(rule)) => Request::delete_rule(&rule),
         }
     }
 
     /// The form in which the kernel holds an object.
-    fn place(&self, object: &Object) -> Place {
+    fn place(&self, object: &Object) -> KernelForm {
         let route = |net, table, via, source| {
-            Place::Route(Route {
+            KernelForm::Route(Route {
                 net,
                 table,
                 via,
@@ -148,11 +175,11 @@ impl Fabric {
                     self.source(family),
                 )
             }
-            Object::Rule(addr, protocol) => Place::Rule(Rule {
+            Object::Rule(addr, protocol) => KernelForm::Rule(Rule {
                 addr,
                 protocol,
                 table: TABLE,
-                priority: PRIORITY,
+                priority: order::PORTS,
             }),
         }
     }
@@ -235,21 +262,25 @@ impl Fabric {
             link: self.restore_link(host)?,
             ..Restored::default()
         };
+        let (mended, routes) = self.restore_inside(host, ledger).map_err(failed)?;
+        restored.link |= mended;
+        restored.routes = routes;
         // First: without them the kernel's own choice of a source cannot be seen.
         let mut routes = self.fixed();
-        restored.routes = self.restore_routes(host, &routes).map_err(failed)?;
+        restored.routes += self.restore_routes(host, &routes).map_err(failed)?;
         self.sources = self.wanted_sources(host);
         routes.extend(self.families().map(|family| self.table(family)));
         let mut rules = Vec::new();
         for object in ledger.objects() {
             match (object, self.place(object)) {
                 (object, _) if object.is_inside() => {}
-                (_, Place::Route(route)) => routes.push(route),
-                (_, Place::Rule(rule)) => rules.push(rule),
+                (_, KernelForm::Route(route)) => routes.push(route),
+                (_, KernelForm::Rule(rule)) => rules.push(rule),
             }
         }
         restored.routes += self.restore_routes(host, &routes).map_err(failed)?;
         restored.rules = self.restore_rules(host, &rules).map_err(failed)?;
+        restored.rules += self.set_order(host);
         Ok(restored)
     }
 
@@ -285,23 +316,27 @@ impl Fabric {
         }
     }
 
-    fn restore_routes(&self, host: &mut Netlink, expected: &[Route]) -> io::Result<usize> {
-        let mut present = host.our_routes(IpFamily::V4)?;
-        if self.v6 {
-            present.extend(host.our_routes(IpFamily::V6)?);
-        }
-        let present: HashSet<Route> = present.into_iter().collect();
-        let places: HashSet<_> = present.iter().map(|r| (r.net, r.table)).collect();
-        let missing: Vec<&Route> = expected.iter().filter(|r| !present.contains(r)).collect();
-        let requests = missing.iter().map(|route| {
-            // Only ever in place of our own.
-            match places.contains(&(route.net, route.table)) {
-                true => Request::replace_route(route),
-                false => Request::add_route(route),
-            }
+    /// What delivers in the namespace, and leads back out of it.
+    fn restore_inside(&mut self, host: &mut Netlink, ledger: &Ledger) -> io::Result<(bool, usize)> {
+        let objects = ledger.objects().filter(|object| object.is_inside());
+        let places = objects.map(|object| self.place(object));
+        let routes = places.filter_map(|place| match place {
+            KernelForm::Route(route) => Some(route),
+            KernelForm::Rule(_) => None,
         });
-        first_error(host.batch(requests))?;
-        Ok(missing.len())
+        let mut routes: Vec<Route> = routes.collect();
+        let v6 = self.v6;
+        let Some(inside) = &mut self.inside else {
+            return Ok((false, 0));
+        };
+        let mended = inside.mend(host)?;
+        routes.extend(inside.ways_out());
+        let routes = restore_routes(&mut inside.netlink, v6, &routes)?;
+        Ok((mended, routes))
+    }
+
+    fn restore_routes(&self, host: &mut Netlink, expected: &[Route]) -> io::Result<usize> {
+        restore_routes(host, self.v6, expected)
     }
 
     fn restore_rules(&self, host: &mut Netlink, expected: &[Rule]) -> io::Result<usize> {
@@ -318,7 +353,27 @@ impl Fabric {
     }
 }
 
-enum Place {
+/// Adds what is missing in the namespace of that socket.
+fn restore_routes(netlink: &mut Netlink, v6: bool, expected: &[Route]) -> io::Result<usize> {
+    let mut present = netlink.our_routes(IpFamily::V4)?;
+    if v6 {
+        present.extend(netlink.our_routes(IpFamily::V6)?);
+    }
+    let present: HashSet<Route> = present.into_iter().collect();
+    let places: HashSet<_> = present.iter().map(|r| (r.net, r.table)).collect();
+    let missing: Vec<&Route> = expected.iter().filter(|r| !present.contains(r)).collect();
+    let requests = missing.iter().map(|route| {
+        // Only ever in place of our own.
+        match places.contains(&(route.net, route.table)) {
+            true => Request::replace_route(route),
+            false => Request::add_route(route),
+        }
+    });
+    first_error(netlink.batch(requests))?;
+    Ok(missing.len())
+}
+
+enum KernelForm {
     Route(Route),
     Rule(Rule),
 }
@@ -330,7 +385,7 @@ fn try_rules(host: &mut Netlink) -> bool {
         addr: (source::PROBE, 9).into(),
         protocol: Protocol::Udp,
         table: TABLE,
-        priority: PRIORITY,
+        priority: order::PORTS,
     };
     if host.request(Request::add_rule(&probe)).is_err() {
         return false;
@@ -340,63 +395,8 @@ fn try_rules(host: &mut Netlink) -> bool {
     present.is_ok_and(|rules| rules.contains(&probe))
 }
 
-/// Removes everything on the host that carries our marks: the link first, which takes most routes along.
-pub(super) fn clean(host: &mut Netlink) -> Result<Report, Error> {
-    let failed = |error| Error::net_admin("remove what an earlier run left", error);
-    let mut report = Report::default();
-    for family in IpFamily::ALL {
-        let rules = host.our_rules(family).map_err(failed)?;
-        report.rules += rules.len();
-        first_error(host.batch(rules.iter().map(Request::delete_rule))).map_err(failed)?;
-    }
-    for family in IpFamily::ALL {
-        report.routes += host.our_routes(family).map_err(failed)?.len();
-    }
-    if let Some(link) = host.link(LINK).map_err(failed)? {
-        report.link = true;
-        let gone = host.request(Request::delete_link_index(link.index));
-        first_error(vec![gone]).map_err(failed)?;
-    }
-    for family in IpFamily::ALL {
-        let routes = host.our_routes(family).map_err(failed)?;
-        first_error(host.batch(routes.iter().map(Request::delete_route))).map_err(failed)?;
-    }
-    Ok(report)
-}
-
-/// What was removed from the host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Whether there was a link `vethportico`.
-    pub(crate) link: bool,
-    /// Routes with our mark.
-    pub(crate) routes: usize,
-    /// Rules with our mark.
-    pub rules: usize,
-}
-
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match *self {
-            Self {
-                link: false,
-                routes: 0,
-                rules: 0,
-            } => write!(f, "nothing of ours was there"),
-            Self {
-                link,
-                routes,
-                rules,
-            } => {
-                let link = if link { "the link vethportico, " } else { "" };
-                write!(f, "removed {link}{routes} routes and {rules} rules")
-            }
-        }
-    }
-}
-
 /// The first error that is not about something being there, or gone, already.
-fn first_error(results: Vec<io::Result<()>>) -> io::Result<()> {
+pub(super) fn first_error(results: Vec<io::Result<()>>) -> io::Result<()> {
     let real = |error: &io::Error| !is_gone(error) && !is_there(error);
     match results.into_iter().filter_map(Result::err).find(real) {
         Some(error) => Err(error),

@@ -10,9 +10,11 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ipnet::IpNet;
 use socket2::Socket;
 
+use super::clean::{Report, clean};
 use super::error::{BindError, Error};
 use super::event::PortalEvent;
-use super::fabric::{self, Fabric, Report};
+use super::fabric::Fabric;
+use super::forward;
 use super::holdings::Holdings;
 use super::ledger::Ledger;
 use super::lock::Lock;
@@ -22,7 +24,7 @@ use super::socket::{self, BindSpec, Freedom};
 use super::state::{Routed, State};
 use super::surroundings::Protected;
 use super::unsent;
-use super::watch::Watch;
+use super::watch::{Monitors, Watch};
 use crate::types::{Capture, PortalKind, Protocol, Scope};
 
 /// See the module's page. Dropping it removes what it added to the host, unless that was handed on.
@@ -74,7 +76,7 @@ impl Portal {
         let (mut lock, mut inside) = (None, None);
         if kind != PortalKind::None {
             lock = Some(Lock::take()?);
-            fabric::clean(&mut host)?;
+            clean(&mut host)?;
         }
         if kind == PortalKind::Netns {
             inside = Some(Inside::make(&mut host)?);
@@ -106,10 +108,14 @@ impl Portal {
     fn serve(
         holdings: Holdings,
         (mut host, monitor): (Netlink, Monitor),
-        inside: Option<Inside>,
+        mut inside: Option<Inside>,
     ) -> Result<Self, Error> {
         let kind = holdings.kind;
         let orders = inside.as_ref().map(Inside::orders);
+        let monitors = Monitors {
+            host: monitor,
+            inside: inside.as_mut().and_then(|inside| inside.monitor.take()),
+        };
         let mut routed = None;
         if kind != PortalKind::None {
             let fabric = Fabric::open(&mut host, inside, holdings.by_port)?;
@@ -122,7 +128,7 @@ impl Portal {
             protected: Protected::default(),
         }));
         let (sender, events) = unbounded();
-        let watch = Watch::start(monitor, Arc::clone(&state), sender)?;
+        let watch = Watch::start(monitors, Arc::clone(&state), sender)?;
         Ok(Self {
             kind,
             fell_back: Vec::new(),
@@ -271,6 +277,15 @@ impl Portal {
         &self.events
     }
 
+    /// What on this host keeps traffic from the portal, as far as that can be seen.
+    pub(crate) fn obstacles(&self) -> Vec<String> {
+        if self.kind != PortalKind::Netns {
+            return Vec::new();
+        }
+        let chains = forward::dropping_chains().unwrap_or_default();
+        chains.iter().map(|chain| forward::advice(chain)).collect()
+    }
+
     /// How many connections have ended, but for their last bytes or their FIN, which the client has not acknowledged:
     /// [`Self::close`] would cut these off. None if that cannot be seen.
     pub(crate) fn unacknowledged(&self) -> Option<usize> {
@@ -297,7 +312,7 @@ impl Portal {
         if self.watch.take().is_none() || self.kind == PortalKind::None {
             return Ok(Report::default());
         }
-        fabric::clean(&mut self.state().host)
+        clean(&mut self.state().host)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -316,7 +331,7 @@ impl Drop for Portal {
 /// Removes what an earlier run left on this host. An error if a portico is running.
 pub fn cleanup() -> Result<Report, Error> {
     let _lock = Lock::take()?;
-    fabric::clean(&mut open_sockets()?.0)
+    clean(&mut open_sockets()?.0)
 }
 
 /// One to change things with, and one to hear of what others change from now on.

@@ -17,15 +17,15 @@ pub struct Holdings {
     /// That nobody else has a portal on this host; None for the portal "none".
     pub(super) lock: Option<Lock>,
     /// Where traffic is delivered, if not in the host's own namespace.
-    pub(super) namespace: Option<Space>,
+    pub(super) namespace: Option<OwnNamespace>,
     /// Whether rules can look at ports, if that was found out.
     pub(super) by_port: Option<bool>,
     /// What is captured. The routes and rules are those that these need.
-    pub(super) captures: Vec<Held>,
+    pub(super) captures: Vec<HeldCapture>,
 }
 
 /// A network namespace of our own.
-pub(super) struct Space {
+pub(super) struct OwnNamespace {
     /// As in /proc/PID/ns/net.
     pub(super) file: File,
     /// Whether IPv6 can be carried there.
@@ -34,7 +34,7 @@ pub(super) struct Space {
 
 /// Something captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct HeldCapture {
     pub(super) capture: Capture,
     /// It was given up, and goes after so long.
     pub(super) lingers: Option<Duration>,

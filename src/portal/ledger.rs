@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::holdings::Held;
+use super::holdings::HeldCapture;
 use crate::types::{Capture, Protocol};
 
 /// How long a virtual IP that lost its last use stays routed to us.
@@ -122,9 +122,9 @@ impl Ledger {
     }
 
     /// One that goes on where another left off.
-    pub(super) fn resume(layout: Layout, held: &[Held], now: Instant) -> Self {
+    pub(super) fn resume(layout: Layout, held: &[HeldCapture], now: Instant) -> Self {
         let mut ledger = Self::new(layout);
-        for Held { capture, lingers } in held {
+        for HeldCapture { capture, lingers } in held {
             ledger.count_up(capture, &mut Before::default());
             let hold = match lingers {
                 None => Hold::Active,
@@ -136,8 +136,8 @@ impl Ledger {
     }
 
     /// Everything in it, for [`Self::resume`].
-    pub(super) fn held(&self, now: Instant) -> Vec<Held> {
-        let held = self.held.iter().map(|(capture, hold)| Held {
+    pub(super) fn held(&self, now: Instant) -> Vec<HeldCapture> {
+        let held = self.held.iter().map(|(capture, hold)| HeldCapture {
             capture: *capture,
             lingers: match hold {
                 Hold::Active => None,

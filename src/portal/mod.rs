@@ -17,15 +17,20 @@
 //! ledger   pure: captures -> kernel objects, counted, with a minute of lingering      filter   pure: source ranges -> BPF
 //! state    what may be captured, by what else it is (surroundings)                    socket   listeners and their options
 //! fabric   the ledger's objects as routes and rules; restoring them                   netns    the namespace, its thread
+//! forward  whether the firewall lets packets pass to the portal (nft)
+//! order    which tables are asked first, once ports are captured
+//! strays   connections that an earlier host portal left in the way
 //! watch    thread: rtnetlink announcements -> restoring, events                       netlink  requests, dumps, monitor
 //! unsent   ended connections whose last bytes are still on their way                  marks    what ours is told by
 //! ```
 
 pub mod check;
+mod clean;
 mod error;
 mod event;
 mod fabric;
 mod filter;
+mod forward;
 mod handle;
 mod holdings;
 pub mod ledger;
@@ -33,9 +38,12 @@ mod lock;
 mod marks;
 pub mod netlink;
 mod netns;
+mod nft;
+mod order;
 mod socket;
 mod source;
 mod state;
+mod strays;
 mod surroundings;
 mod unsent;
 mod watch;

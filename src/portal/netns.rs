@@ -22,9 +22,9 @@ use nix::sched::{CloneFlags, setns, unshare};
 use socket2::Socket;
 
 use super::error::{BindError, Error};
-use super::holdings::Space;
+use super::holdings::OwnNamespace;
 use super::marks::LINK;
-use super::netlink::{LinkSettings, Mac, Netlink, Request, Route, TABLE_MAIN, Veth, Via};
+use super::netlink::{LinkSettings, Mac, Monitor, Netlink, Request, Route, TABLE_MAIN, Veth, Via};
 use super::socket::{self, BindSpec, Freedom};
 use crate::types::IpFamily;
 
@@ -69,8 +69,12 @@ pub(super) type Order = (Vec<BindSpec>, Sender<Vec<Result<Socket, BindError>>>);
 pub(super) struct Inside {
     /// Changes things inside.
     pub(crate) netlink: Netlink,
+    /// Hears of what others change inside; None once it was taken.
+    pub(crate) monitor: Option<Monitor>,
     /// The host's end of the veth pair.
     pub(crate) link: u32,
+    /// The other end.
+    inner: u32,
     /// Whether IPv6 can be carried.
     pub(crate) v6: bool,
     namespace: File,
@@ -90,19 +94,23 @@ impl Inside {
     }
 
     /// Goes on with one that is connected already, or was.
-    pub(super) fn enter(host: &mut Netlink, space: Space) -> Result<Self, Error> {
+    pub(super) fn enter(host: &mut Netlink, space: OwnNamespace) -> Result<Self, Error> {
         let mut inside = Self::start(Some(space.file))?;
         let link = host.link(LINK);
         match link.map_err(|error| Error::net_admin("find the veth pair", error))? {
-            Some(link) => (inside.link, inside.v6) = (link.index, space.v6),
+            Some(link) => {
+                (inside.link, inside.v6) = (link.index, space.v6);
+                let inner = inside.netlink.link(LINK).ok().flatten();
+                inside.inner = inner.map_or(0, |link| link.index);
+            }
             None => inside.connect(host)?,
         }
         Ok(inside)
     }
 
     /// The namespace alone, for others to go on with.
-    pub(super) fn into_space(self) -> Space {
-        Space {
+    pub(super) fn into_space(self) -> OwnNamespace {
+        OwnNamespace {
             file: self.namespace,
             v6: self.v6,
         }
@@ -119,18 +127,20 @@ impl Inside {
                 what: "start a thread".to_owned(),
                 error,
             })?;
-        let (netlink, namespace, proc_net) = started.recv().unwrap_or_else(|_| {
+        let moved = started.recv().unwrap_or_else(|_| {
             Err(Error::Kernel {
                 what: "make a network namespace".to_owned(),
                 error: io::ErrorKind::BrokenPipe.into(),
             })
         })?;
         Ok(Self {
-            netlink,
+            netlink: moved.netlink,
+            monitor: Some(moved.monitor),
             link: 0,
+            inner: 0,
             v6: false,
-            namespace,
-            proc_net,
+            namespace: moved.namespace,
+            proc_net: moved.proc_net,
             orders,
             _thread: thread,
         })
@@ -163,7 +173,7 @@ impl Inside {
             Err(error) => Err(Error::net_admin(what, error)),
         };
         let inner = index(&mut self.netlink)?;
-        self.link = index(host)?;
+        (self.link, self.inner) = (index(host)?, inner);
         // Inside first: the host's end then has a carrier as soon as it is up.
         let settings = LinkSettings {
             forwarding: Some(false),
@@ -177,10 +187,10 @@ impl Inside {
             rp_filter: Some(0),
         };
         end(host, self.link, settings)?;
-        self.greet(host, inner, IpFamily::V4)
+        self.greet(host, IpFamily::V4)
             .map_err(|error| Error::net_admin(what, error))?;
         let voice = self.netlink.request(Request::add_address(LO, VOICE.into()));
-        self.v6 = voice.is_ok() && self.greet(host, inner, IpFamily::V6).is_ok();
+        self.v6 = voice.is_ok() && self.greet(host, IpFamily::V6).is_ok();
         self.settle(host);
         Ok(())
     }
@@ -200,19 +210,59 @@ impl Inside {
     }
 
     /// Tells both ends where the other is, and the inner one that it is the way back.
-    fn greet(&mut self, host: &mut Netlink, inner: u32, family: IpFamily) -> io::Result<()> {
-        let back = Route {
-            net: everything(family),
-            table: TABLE_MAIN,
-            via: Via::Gateway(way_back(family), inner),
-            source: None,
-        };
+    fn greet(&mut self, host: &mut Netlink, family: IpFamily) -> io::Result<()> {
         self.meet(host, family)?;
         let requests = [
-            Request::set_neighbour(inner, way_back(family), HOST_MAC),
-            Request::add_route(&back),
+            Request::set_neighbour(self.inner, way_back(family), HOST_MAC),
+            Request::add_route(&self.way_out(family)),
         ];
         self.netlink.batch(requests).into_iter().collect()
+    }
+
+    fn way_out(&self, family: IpFamily) -> Route {
+        Route {
+            net: everything(family),
+            table: TABLE_MAIN,
+            via: Via::Gateway(way_back(family), self.inner),
+            source: None,
+        }
+    }
+
+    fn families(&self) -> impl Iterator<Item = IpFamily> + use<> {
+        let v6 = self.v6;
+        let families = IpFamily::ALL.into_iter();
+        families.filter(move |family| v6 || *family == IpFamily::V4)
+    }
+
+    /// The ways out of the namespace that there should be.
+    pub(super) fn ways_out(&self) -> Vec<Route> {
+        self.families().map(|family| self.way_out(family)).collect()
+    }
+
+    /// Brings up again what somebody brought down inside; true if there was something. Routes are another matter.
+    pub(super) fn mend(&mut self, host: &mut Netlink) -> io::Result<bool> {
+        let is_down = |netlink: &mut Netlink, name| -> io::Result<bool> {
+            Ok(netlink.link(name)?.is_some_and(|link| !link.up))
+        };
+        let lo = is_down(&mut self.netlink, "lo")?;
+        if lo {
+            self.netlink.request(Request::link_up(LO))?;
+        }
+        if lo && self.v6 {
+            self.netlink
+                .request(Request::add_address(LO, VOICE.into()))?;
+        }
+        let link = is_down(&mut self.netlink, LINK)?;
+        if link {
+            self.netlink.request(Request::link_up(self.inner))?;
+            // Going down made it forget its neighbour.
+            for family in self.families() {
+                let neighbour = Request::set_neighbour(self.inner, way_back(family), HOST_MAC);
+                self.netlink.request(neighbour)?;
+            }
+            self.settle(host);
+        }
+        Ok(lo || link)
     }
 
     /// Tells the host's end where the inner one is; it forgets when it goes down.
@@ -252,12 +302,16 @@ fn mtu(host: &mut Netlink) -> u32 {
     mtu.map_or(1500, |link| link.mtu.clamp(1280, 65535))
 }
 
+/// What the thread inside has for the portal.
+struct MovedIn {
+    netlink: Netlink,
+    monitor: Monitor,
+    namespace: File,
+    proc_net: PathBuf,
+}
+
 /// The thread that stays in the namespace and makes sockets there.
-fn live(
-    namespace: Option<File>,
-    ready: &Sender<Result<(Netlink, File, PathBuf), Error>>,
-    orders: &Receiver<Order>,
-) {
+fn live(namespace: Option<File>, ready: &Sender<Result<MovedIn, Error>>, orders: &Receiver<Order>) {
     let moved = match namespace {
         None => settle_down(),
         Some(namespace) => move_in(namespace),
@@ -274,15 +328,25 @@ fn live(
 }
 
 /// Enters a namespace that is set up already.
-fn move_in(namespace: File) -> Result<(Netlink, File, PathBuf), Error> {
+fn move_in(namespace: File) -> Result<MovedIn, Error> {
     let failed = |error| Error::of("CAP_SYS_ADMIN", "enter the portal's namespace", error);
     setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?;
     let netlink = Netlink::new().map_err(failed)?;
-    Ok((netlink, namespace, proc_net()))
+    moved(netlink, namespace)
+}
+
+fn moved(netlink: Netlink, namespace: File) -> Result<MovedIn, Error> {
+    let monitor = Monitor::new(netlink.port());
+    Ok(MovedIn {
+        monitor: monitor.map_err(|error| Error::net_admin("watch the portal's links", error))?,
+        netlink,
+        namespace,
+        proc_net: proc_net(),
+    })
 }
 
 /// Makes a namespace and sets it up.
-fn settle_down() -> Result<(Netlink, File, PathBuf), Error> {
+fn settle_down() -> Result<MovedIn, Error> {
     let making = "make a network namespace";
     let failed = |error: io::Error| Error::of("CAP_SYS_ADMIN", making, error);
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
@@ -310,7 +374,7 @@ fn settle_down() -> Result<(Netlink, File, PathBuf), Error> {
     netlink
         .request(Request::link_up(LO))
         .map_err(|error| Error::net_admin("bring lo up", error))?;
-    Ok((netlink, namespace, proc_net()))
+    moved(netlink, namespace)
 }
 
 /// `/proc/PID/task/TID/net`: this thread's, for others to read; empty if it cannot be had.

@@ -8,6 +8,7 @@ use super::error::Error;
 use super::fabric::{Fabric, Restored};
 use super::ledger::{Ledger, Object, Op};
 use super::netlink::{Change, Netlink};
+use super::strays;
 use super::surroundings::{Protected, Surroundings};
 use crate::types::Capture;
 
@@ -45,6 +46,7 @@ impl State {
                 }
             }
         }
+        self.end_strays(&accepted);
         if let Some(routed) = &mut self.routed {
             let mut portions = accepted.chunks(PORTION);
             let first = portions.next().unwrap_or_default();
@@ -55,6 +57,26 @@ impl State {
             }
         }
         refused
+    }
+
+    /// Once, before the first captures: later there is no host portal to leave any.
+    fn end_strays(&mut self, captures: &[Capture]) {
+        let Some(Routed { fabric, ledger, .. }) = &self.routed else {
+            return;
+        };
+        if fabric.inside.is_none() || captures.is_empty() || ledger.objects().next().is_some() {
+            return;
+        }
+        match strays::end(&captures.iter().map(Capture::ip).collect()) {
+            Ok(0) => {}
+            Ok(refused) => log::warn!(
+                "portal: {refused} connections of an earlier host portal cannot be ended (the kernel lacks \
+                 CONFIG_INET_DIAG_DESTROY): for up to a minute new ones from their clients' ports are lost"
+            ),
+            Err(error) => {
+                log::debug!("portal: cannot look for connections of an earlier one: {error}")
+            }
+        }
     }
 
     /// Whether single ports can be captured here. Asked for the first time, it tries.

@@ -1,7 +1,7 @@
 //! The thread that hears of changes to the host's network, and has the portal put right what they broke.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -19,6 +19,22 @@ const GATHER: Duration = Duration::from_millis(10);
 /// After a failed restoration.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Those who hear of changes.
+pub(super) struct Monitors {
+    /// In the host's namespace.
+    pub(super) host: Monitor,
+    /// In the portal's own, if there is one.
+    pub(super) inside: Option<Monitor>,
+}
+
+impl Monitors {
+    /// What has changed on the host, and inside.
+    fn drain(&mut self) -> io::Result<(Vec<Change>, Vec<Change>)> {
+        let inside = self.inside.as_mut().map(Monitor::drain).transpose()?;
+        Ok((self.host.drain()?, inside.unwrap_or_default()))
+    }
+}
+
 /// The running thread; ends when dropped.
 pub(super) struct Watch {
     stop: Arc<OwnedFd>,
@@ -26,9 +42,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Starts it, in the namespace of the calling thread.
+    /// Starts it.
     pub(super) fn start(
-        monitor: Monitor,
+        monitors: Monitors,
         state: Arc<Mutex<State>>,
         events: Sender<PortalEvent>,
     ) -> Result<Self, Error> {
@@ -41,7 +57,7 @@ impl Watch {
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name("portal-watch".to_owned())
-            .spawn(move || run(monitor, &stopped, &state, &events))
+            .spawn(move || run(monitors, &stopped, &state, &events))
             .map_err(failed)?;
         Ok(Self {
             stop,
@@ -59,20 +75,20 @@ impl Drop for Watch {
     }
 }
 
-fn run(mut monitor: Monitor, stop: &OwnedFd, state: &Mutex<State>, events: &Sender<PortalEvent>) {
+fn run(mut monitors: Monitors, stop: &OwnedFd, state: &Mutex<State>, events: &Sender<PortalEvent>) {
     // Some(..) while something is broken that could not be put right: what has been said already is not said again.
     let mut broken: Option<String> = None;
     loop {
         let timeout = broken.is_some().then_some(RETRY);
-        match wait(&monitor, stop, timeout) {
+        match wait(Some(&monitors), stop, timeout) {
             Ok(Woken::Stop) => return,
             Ok(Woken::Changes | Woken::Timeout) => {}
             Err(error) => return log::error!("portal: no longer sees changes of routes: {error}"),
         }
-        if matches!(wait(&stop, stop, Some(GATHER)), Ok(Woken::Stop)) {
+        if matches!(wait(None, stop, Some(GATHER)), Ok(Woken::Stop)) {
             return;
         }
-        let changes = match monitor.drain() {
+        let (changes, inside) = match monitors.drain() {
             Ok(changes) => changes,
             Err(error) => return log::error!("portal: no longer sees changes of routes: {error}"),
         };
@@ -81,7 +97,8 @@ fn run(mut monitor: Monitor, stop: &OwnedFd, state: &Mutex<State>, events: &Send
             let _ = events.send(PortalEvent::Addresses);
         }
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        if broken.is_none() && !state.concerned(&changes) {
+        let damaged = inside.iter().any(damages_inside) || state.concerned(&changes);
+        if broken.is_none() && !damaged {
             continue;
         }
         match state.restore() {
@@ -117,21 +134,39 @@ fn concerns_addresses(change: &Change) -> bool {
     }
 }
 
+/// Inside there is nothing that may go.
+fn damages_inside(change: &Change) -> bool {
+    match change {
+        Change::AddressAdded(_) | Change::LinkChanged { up: true, .. } => false,
+        Change::AddressRemoved(_)
+        | Change::LinkChanged { up: false, .. }
+        | Change::LinkRemoved { .. }
+        | Change::Routes
+        | Change::Unknown => true,
+    }
+}
+
 enum Woken {
     Stop,
     Changes,
     Timeout,
 }
 
-fn wait(changes: &impl AsFd, stop: &OwnedFd, timeout: Option<Duration>) -> io::Result<Woken> {
+fn wait(
+    monitors: Option<&Monitors>,
+    stop: &OwnedFd,
+    timeout: Option<Duration>,
+) -> io::Result<Woken> {
     let timeout = timeout.map(|limit| Timespec {
         tv_sec: limit.as_secs() as i64,
         tv_nsec: i64::from(limit.subsec_nanos()),
     });
-    let mut fds = [
-        PollFd::new(changes, PollFlags::IN),
-        PollFd::new(stop, PollFlags::IN),
-    ];
+    let inside = monitors.and_then(|monitors| monitors.inside.as_ref());
+    let monitors = monitors.map(|monitors| &monitors.host);
+    let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
+    for monitor in monitors.into_iter().chain(inside) {
+        fds.push(PollFd::new(monitor, PollFlags::IN));
+    }
     loop {
         match poll(&mut fds, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => {}
@@ -139,10 +174,10 @@ fn wait(changes: &impl AsFd, stop: &OwnedFd, timeout: Option<Duration>) -> io::R
             Ok(_) => break,
         }
     }
-    let [changes, stop] = fds.map(|fd| !fd.revents().is_empty());
-    Ok(match (stop, changes) {
-        (true, _) => Woken::Stop,
-        (false, true) => Woken::Changes,
-        (false, false) => Woken::Timeout,
+    let mut woken = fds.iter().map(|fd| !fd.revents().is_empty());
+    Ok(match (woken.next(), woken.any(|woken| woken)) {
+        (Some(true), _) => Woken::Stop,
+        (_, true) => Woken::Changes,
+        (_, false) => Woken::Timeout,
     })
 }

@@ -20,6 +20,8 @@ pub(crate) struct Findings {
     pub(crate) open_files: Option<(u64, u64)>,
     /// Whether the host forwards IPv4, IPv6. None: not readable.
     pub(crate) forwarding: [Option<bool>; 2],
+    /// The firewall's chains that drop forwarded packets. None: not visible.
+    pub(crate) dropping_chains: Option<Vec<String>>,
     /// `net.ipv4.conf.all.rp_filter`
     pub(crate) rp_filter: Option<u8>,
     /// What else captures virtual IPs.

@@ -4,14 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
-use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
-use nix::libc;
-
 use super::line::{Line, missing, note, ok};
 use crate::portal::netlink::Netlink;
-use crate::portal::netlink::codec::{attributes, messages, outcome, text_of};
-use crate::portal::netlink::datagram::receive;
-use crate::portal::netlink::uapi::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR};
+use crate::portal::nft::{self, Chain};
 
 /// The remains, or the presence, of a kube-proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,54 +97,20 @@ fn virtual_services(text: &str) -> usize {
     text.lines().filter(first).count()
 }
 
-/// Asks nftables for its chains.
+/// The chains by which kube-proxy takes packets. (Kubelet has KUBE- chains too, which do not.)
 fn kube_chains() -> io::Result<BTreeSet<String>> {
-    const NFTABLES: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
-    const GET_CHAIN: u16 = NFTABLES | libc::NFT_MSG_GETCHAIN as u16;
-    const NEW_CHAIN: u16 = NFTABLES | libc::NFT_MSG_NEWCHAIN as u16;
-    // nlmsghdr {length, type, flags, sequence, port}, nfgenmsg {any family, version 0, resource 0}
-    let mut query = Vec::new();
-    query.extend(20u32.to_ne_bytes());
-    query.extend(GET_CHAIN.to_ne_bytes());
-    query.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    query.extend([0; 12]);
-    let socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.send(&query, 0)?;
-    let (mut chains, mut datagram) = (BTreeSet::new(), Vec::new());
-    loop {
-        receive(&socket, &mut datagram)?;
-        for message in messages(&datagram) {
-            match message.kind {
-                NEW_CHAIN => chains.extend(kube_chain(message.payload)),
-                NLMSG_ERROR | NLMSG_DONE => return outcome(&message).map(|()| chains),
-                _ => {}
-            }
-        }
-    }
+    let chains = nft::chains()?.into_iter().filter(takes_for_kube_proxy);
+    Ok(chains.map(|c| format!("{}/{}", c.table, c.name)).collect())
 }
 
-/// The chain, if it is one of those by which kube-proxy takes packets. (Kubelet has KUBE- chains too, which do not.)
-fn kube_chain(payload: &[u8]) -> Option<String> {
-    const NFGENMSG: usize = 4;
-    const TABLE: u16 = 1;
-    const NAME: u16 = 3;
+fn takes_for_kube_proxy(chain: &Chain) -> bool {
     const TAKING: [&str; 4] = [
         "KUBE-SERVICES",
         "KUBE-NODEPORTS",
         "KUBE-PORTALS-CONTAINER",
         "KUBE-PORTALS-HOST",
     ];
-    let (mut table, mut name) = (None, None);
-    for (kind, value) in attributes(payload.get(NFGENMSG..)?) {
-        match kind {
-            TABLE => table = Some(text_of(value)),
-            NAME => name = Some(text_of(value)),
-            _ => {}
-        }
-    }
-    let (table, name) = (table?, name?);
-    let taking = table == "kube-proxy" || TAKING.contains(&name.as_str());
-    taking.then(|| format!("{table}/{name}"))
+    chain.table == "kube-proxy" || TAKING.contains(&chain.name.as_str())
 }
 
 #[cfg(test)]
@@ -170,29 +131,20 @@ mod tests {
 
     #[test]
     fn chains_of_kube_proxy() {
-        let message = |table: &str, chain: &str| {
-            let mut message = vec![0; 4];
-            for (kind, text) in [(1u16, table), (3, chain)] {
-                let length = 4 + text.len() + 1;
-                message.extend((length as u16).to_ne_bytes());
-                message.extend(kind.to_ne_bytes());
-                message.extend(text.as_bytes());
-                message.resize(message.len() + 1, 0);
-                message.resize(message.len().next_multiple_of(4), 0);
-            }
-            message
-        };
-        for (table, chain, expected) in [
+        for (table, name, expected) in [
             ("nat", "KUBE-SERVICES", true),
             ("kube-proxy", "services", true),
             ("nat", "KUBE-KUBELET-CANARY", false),
             ("nat", "PREROUTING", false),
         ] {
-            let found = kube_chain(&message(table, chain));
-            assert_eq!(found, expected.then(|| format!("{table}/{chain}")));
+            let chain = Chain {
+                family: 2,
+                table: table.to_owned(),
+                name: name.to_owned(),
+                hook: None,
+                drops: false,
+            };
+            assert_eq!(takes_for_kube_proxy(&chain), expected, "{table}/{name}");
         }
-        // Cut off, or with a length of nothing.
-        assert_eq!(kube_chain(&message("nat", "KUBE-SERVICES")[..24]), None);
-        assert_eq!(kube_chain(&[0; 60]), None);
     }
 }

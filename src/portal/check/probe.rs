@@ -12,6 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use super::findings::{Findings, Trial};
 use super::foreign::Foreign;
 use crate::portal::error::Error;
+use crate::portal::forward;
 use crate::portal::handle::Portal;
 use crate::portal::lock::Lock;
 use crate::portal::marks::LINK;
@@ -55,6 +56,7 @@ pub(super) fn findings(wanted: PortalKind) -> Findings {
             setting("net/ipv4/ip_forward").map(|value| value != 0),
             setting("net/ipv6/conf/all/forwarding").map(|value| value != 0),
         ],
+        dropping_chains: forward::dropping_chains().ok(),
         rp_filter: setting("net/ipv4/conf/all/rp_filter"),
         foreign: Foreign::look(host.as_mut()),
     }

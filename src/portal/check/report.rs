@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::findings::{Findings, Trial};
 use super::line::{Line, Verdict, missing, note, ok};
+use crate::portal::forward;
 use crate::types::PortalKind;
 
 /// The answer of `portico check`.
@@ -61,6 +62,7 @@ pub(crate) fn report(wanted: PortalKind, found: &Findings) -> Check {
     lines.extend(found.open_files.map(open_files));
     if kind == PortalKind::Netns {
         lines.extend(forwarding(found.forwarding));
+        lines.extend(firewall(found.dropping_chains.as_deref()));
         lines.extend(found.rp_filter.map(rp_filter));
     }
     lines.extend(found.foreign.lines());
@@ -154,12 +156,25 @@ fn forwarding(families: [Option<bool>; 2]) -> Vec<Line> {
             None => note(format!("{setting} cannot be seen; pods reach virtual IPs only if it is 1")),
         });
     }
-    lines.push(note(
-        "packets from pods to virtual IPs pass the FORWARD hook: a firewall that drops there must let \
-         vethportico pass"
-            .to_owned(),
-    ));
     lines
+}
+
+fn firewall(dropping_chains: Option<&[String]>) -> Vec<Line> {
+    match dropping_chains {
+        None => vec![note(
+            "packets from pods to virtual IPs pass the FORWARD hook, and the firewall's rules cannot be seen: one that \
+             drops there must let vethportico pass"
+                .to_owned(),
+        )],
+        Some([]) => vec![ok(
+            "no chain of nftables drops forwarded packets by its policy; a rule that drops some must let vethportico pass"
+                .to_owned(),
+        )],
+        Some(chains) => chains
+            .iter()
+            .map(|chain| note(forward::advice(chain)))
+            .collect(),
+    }
 }
 
 fn rp_filter(all: u8) -> Line {

@@ -26,6 +26,7 @@ fn found() -> Findings {
         low_ports: None,
         open_files: Some((1024, 1 << 20)),
         forwarding: [Some(true), Some(true)],
+        dropping_chains: Some(Vec::new()),
         rp_filter: Some(0),
         foreign: Foreign {
             chains: Some(Default::default()),
@@ -136,6 +137,7 @@ fn what_is_missing_is_said_with_its_remedy() {
 
     let blind = Findings {
         forwarding: [Some(false), None],
+        dropping_chains: None,
         rp_filter: Some(1),
         leftovers: true,
         foreign: Foreign::default(),
@@ -151,9 +153,27 @@ fn what_is_missing_is_said_with_its_remedy() {
         "IPVS: its virtual services cannot be seen",
         "--cleanup",
         "net.ipv4.conf.all.rp_filter is 1",
+        "the firewall's rules cannot be seen",
     ] {
         assert!(says(&check, Verdict::Note, text), "{text} in\n{check}");
     }
+}
+
+#[test]
+fn a_firewall_that_drops_what_is_forwarded_is_named() {
+    let strict = Findings {
+        dropping_chains: Some(vec!["filter/FORWARD".to_owned()]),
+        ..found()
+    };
+    let check = report(PortalKind::Auto, &strict);
+    assert!(check.complete(), "{check}");
+    assert!(
+        says(&check, Verdict::Note, "nftables chain filter/FORWARD"),
+        "{check}"
+    );
+    // Nothing is forwarded to the host portal.
+    let check = report(PortalKind::Host, &strict);
+    assert!(!check.to_string().contains("FORWARD"), "{check}");
 }
 
 #[test]

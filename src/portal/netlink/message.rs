@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use ipnet::IpNet;
 
-use crate::types::Protocol;
+use crate::types::{IpFamily, Protocol};
 
 /// The routing table that everyone looks into.
 pub(crate) const TABLE_MAIN: u32 = 254;
@@ -34,6 +34,8 @@ pub(super) enum Action {
     DeleteRoute(Route),
     AddRule(Rule),
     DeleteRule(Rule),
+    AddStandingRule(StandingRule),
+    DeleteStandingRule(StandingRule),
 }
 
 /// A [`Veth`] that can wait.
@@ -131,6 +133,32 @@ pub struct Rule {
     pub(crate) priority: u32,
 }
 
+/// A rule about every packet, or every one that comes from one link: part of an order in which tables are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StandingRule {
+    /// Of which packets.
+    pub(crate) family: IpFamily,
+    /// Where they come from; `lo` stands for what the namespace itself sends. None: from anywhere.
+    pub(crate) from: Option<&'static str>,
+    /// What is done about them.
+    pub(crate) verdict: RuleVerdict,
+    /// Rules are asked in ascending order.
+    pub(crate) priority: u32,
+    /// Whether it carries our mark; the kernel's own does not.
+    pub(crate) ours: bool,
+}
+
+/// What a [`StandingRule`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RuleVerdict {
+    /// Look into this table, and go on if it has no route.
+    Lookup(u32),
+    /// Go on at this priority.
+    Goto(u32),
+    /// Go on.
+    Nothing,
+}
+
 impl Request {
     /// Makes a veth pair, both ends down.
     pub(crate) fn add_veth(veth: &Veth) -> Self {
@@ -196,5 +224,15 @@ impl Request {
     /// Deletes a rule.
     pub(crate) fn delete_rule(rule: &Rule) -> Self {
         Self(Action::DeleteRule(*rule))
+    }
+
+    /// Adds a standing rule.
+    pub(crate) fn add_standing_rule(rule: &StandingRule) -> Self {
+        Self(Action::AddStandingRule(*rule))
+    }
+
+    /// Deletes a standing rule.
+    pub(crate) fn delete_standing_rule(rule: &StandingRule) -> Self {
+        Self(Action::DeleteStandingRule(*rule))
     }
 }

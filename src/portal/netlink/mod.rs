@@ -24,7 +24,9 @@ mod socket;
 pub(super) mod uapi;
 mod write;
 
-pub(super) use message::{Link, LinkSettings, Mac, Rule, TABLE_LOCAL, TABLE_MAIN, Veth};
+pub(super) use message::{
+    Link, LinkSettings, Mac, Rule, RuleVerdict, StandingRule, TABLE_LOCAL, TABLE_MAIN, Veth,
+};
 pub use message::{Request, Route, Via};
 pub use monitor::{Change, Monitor};
 pub use socket::Netlink;

@@ -69,7 +69,11 @@ pub(crate) const RTNH_F_ONLINK: u32 = 0x4;
 
 /// linux/fib_rules.h.
 pub(crate) const FR_ACT_TO_TBL: u8 = 1;
+pub(crate) const FR_ACT_GOTO: u8 = 2;
+pub(crate) const FR_ACT_NOP: u8 = 3;
 pub(crate) const FRA_DST: u16 = 1;
+pub(crate) const FRA_IIFNAME: u16 = 3;
+pub(crate) const FRA_GOTO: u16 = 4;
 pub(crate) const FRA_PRIORITY: u16 = 6;
 pub(crate) const FRA_TABLE: u16 = 15;
 pub(crate) const FRA_PROTOCOL: u16 = 21;

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use super::codec::Writer;
-use super::message::{Action, LinkSettings, Mac, OwnedVeth, Request, Route, Rule, Via};
+use super::message::{
+    Action, LinkSettings, Mac, OwnedVeth, Request, Route, Rule, RuleVerdict, StandingRule, Via,
+};
 use super::uapi::*;
 use crate::portal::marks::PROTOCOL;
 use crate::types::{IpFamily, Protocol};
@@ -58,6 +60,8 @@ impl Request {
             }
             Action::AddRule(new) => rule(writer, id(RTM_NEWRULE, ADD), new),
             Action::DeleteRule(old) => rule(writer, id(RTM_DELRULE, 0), old),
+            Action::AddStandingRule(new) => standing_rule(writer, id(RTM_NEWRULE, ADD), new),
+            Action::DeleteStandingRule(old) => standing_rule(writer, id(RTM_DELRULE, 0), old),
         }
     }
 }
@@ -184,6 +188,32 @@ fn rule(writer: &mut Writer, id: Id, rule: &Rule) {
         w.u32_attribute(FRA_PRIORITY, rule.priority);
         w.u32_attribute(FRA_TABLE, rule.table);
         w.u8_attribute(FRA_PROTOCOL, PROTOCOL);
+    });
+}
+
+fn standing_rule(writer: &mut Writer, id: Id, rule: &StandingRule) {
+    let (action, operand) = match rule.verdict {
+        RuleVerdict::Lookup(table) => (FR_ACT_TO_TBL, Some((FRA_TABLE, table))),
+        RuleVerdict::Goto(priority) => (FR_ACT_GOTO, Some((FRA_GOTO, priority))),
+        RuleVerdict::Nothing => (FR_ACT_NOP, None),
+    };
+    let header = FibRule {
+        family: number(rule.family),
+        dst_len: 0,
+        table: 0,
+        action,
+    };
+    writer.message(id, &header.to_bytes(), |w| {
+        if let Some(link) = rule.from {
+            w.text_attribute(FRA_IIFNAME, link);
+        }
+        if let Some((kind, value)) = operand {
+            w.u32_attribute(kind, value);
+        }
+        w.u32_attribute(FRA_PRIORITY, rule.priority);
+        if rule.ours {
+            w.u8_attribute(FRA_PROTOCOL, PROTOCOL);
+        }
     });
 }
 

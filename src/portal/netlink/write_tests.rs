@@ -355,3 +355,51 @@ fn route_and_rule_requests_mean_what_they_say() {
         assert_means(&Request::delete_rule(&rule), 0, delete);
     });
 }
+
+#[test]
+fn standing_rules_mean_what_they_say() {
+    let standing = |from, verdict, ours| StandingRule {
+        family: IpFamily::V6,
+        from,
+        verdict,
+        priority: 89,
+        ours,
+    };
+    let message = |action, attributes: &[RuleAttribute]| {
+        let mut message = RuleMessage::default();
+        message.header.family = AddressFamily::Inet6;
+        message.header.action = action;
+        message.attributes = attributes.to_vec();
+        message
+    };
+    let link = RuleAttribute::Iifname("vethportico".to_owned());
+    let priority = RuleAttribute::Priority(89);
+    let mark = RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL));
+    for (rule, expected) in [
+        (
+            standing(Some("vethportico"), RuleVerdict::Goto(91), true),
+            message(
+                RuleAction::Goto,
+                &[
+                    link,
+                    RuleAttribute::Goto(91),
+                    priority.clone(),
+                    mark.clone(),
+                ],
+            ),
+        ),
+        (
+            standing(None, RuleVerdict::Nothing, true),
+            message(RuleAction::Nop, &[priority.clone(), mark]),
+        ),
+        (
+            standing(None, RuleVerdict::Lookup(255), false),
+            message(RuleAction::ToTable, &[RuleAttribute::Table(255), priority]),
+        ),
+    ] {
+        let add = RouteNetlinkMessage::NewRule(expected.clone());
+        assert_means(&Request::add_standing_rule(&rule), ADD, add);
+        let delete = RouteNetlinkMessage::DelRule(expected);
+        assert_means(&Request::delete_standing_rule(&rule), 0, delete);
+    }
+}
