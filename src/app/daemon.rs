@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Select, Sender, bounded, unbounded};
 
 use super::audience::Audience;
 use super::error::Error;
@@ -38,8 +38,6 @@ pub(super) enum Event {
     Signal,
     /// The configuration file is not what it was: end, so that the supervisor starts us with the new one.
     ConfigChanged,
-    /// The last connection has ended, or its time is over.
-    Drained,
 }
 
 /// Runs the proxy until a signal ends it.
@@ -52,9 +50,9 @@ pub(super) fn run(options: Options) -> Result<(), Error> {
         Event::ConfigChanged => Err(Error::Missing(
             "the content of the configuration file was updated: start again to use it".into(),
         )),
-        Event::Signal | Event::Drained => Ok(()),
+        Event::Signal => Ok(()),
     };
-    daemon.stop(options.drain_timeout, &tell, &events);
+    daemon.stop(options.drain_timeout, &events);
     outcome
 }
 
@@ -122,25 +120,33 @@ impl Daemon {
         })
     }
 
-    /// Upstream first: no new work, then the connections that are under way, then what the kernel holds for us.
-    fn stop(self, drain: Duration, tell: &Sender<Event>, events: &Receiver<Event>) {
+    /// Serves as ever until the drain is over. Then upstream first: no new work, then the connections that are left, which
+    /// are told, then what the kernel holds for us.
+    fn stop(self, drain: Duration, events: &Receiver<Event>) {
         notify::stopping();
-        self.proxier.stop_accepting();
+        let deadline = Instant::now() + drain;
+        let patient = drain.is_zero() || wait_for_connections(&self.proxier, deadline, events);
         drop(self.control);
         drop(self.stop);
         let listeners = self.sync.join();
         drop(self.feeds);
-        if !drain.is_zero() {
-            let deadline = Instant::now() + drain;
-            let left = wait_for_connections(&self.proxier, deadline, tell, events);
-            if let (Ok(listeners), true) = (&listeners, left) {
-                wait_for_last_bytes(listeners, deadline, events);
-            }
+        let Ok(mut listeners) = listeners else {
+            return log::error!("the sync thread panicked");
+        };
+        listeners.stop_listening();
+        if patient && !drain.is_zero() {
+            // For what has come since, most of which takes no time.
+            self.proxier.drain(Instant::now() + LAST_BYTES);
         }
-        match listeners.map(Listeners::shut) {
-            Ok(Ok(())) => log::info!("stopped"),
-            Ok(Err(error)) => log::warn!("stopped, but not everything is cleaned up: {error}"),
-            Err(_) => log::error!("the sync thread panicked"),
+        self.proxier.hang_up();
+        self.proxier.drain(Instant::now() + LAST_BYTES);
+        if patient {
+            wait_for_last_bytes(&listeners, deadline, events);
+        }
+        self.proxier.end(Instant::now() + LAST_BYTES);
+        match listeners.shut() {
+            Ok(()) => log::info!("stopped"),
+            Err(error) => log::warn!("stopped, but not everything is cleaned up: {error}"),
         }
     }
 }
@@ -157,26 +163,20 @@ fn watch_configuration(options: &Options, tell: &Sender<Event>) -> Result<(), Er
     config_file::watch(path, changed).map_err(|error| Error::file("cannot watch", path, error))
 }
 
-/// Gives connections their time; false if a second signal takes it back.
-fn wait_for_connections(
-    proxier: &Arc<Proxier>,
-    deadline: Instant,
-    tell: &Sender<Event>,
-    events: &Receiver<Event>,
-) -> bool {
+/// Gives those connections time that there are; false if a second signal takes it back.
+fn wait_for_connections(proxier: &Proxier, deadline: Instant, events: &Receiver<Event>) -> bool {
+    let ended = proxier.current_ended();
     let active = proxier.active_connections();
-    if active == 0 {
-        return true;
+    if active > 0 {
+        let left = deadline.saturating_duration_since(Instant::now());
+        log::info!(
+            "serving for up to {left:.0?} more, until {active} connections have ended; a second signal ends this"
+        );
     }
-    let left = deadline.saturating_duration_since(Instant::now());
-    log::info!("waiting up to {left:.0?} for {active} connections; a second signal ends this");
-    let (proxier, tell) = (Arc::clone(proxier), tell.clone());
-    let drained = thread::Builder::new().name("drain".into()).spawn(move || {
-        proxier.drain(deadline);
-        // The main thread may be gone already.
-        let _ = tell.send(Event::Drained);
-    });
-    drained.is_ok() && wait(events) == Event::Drained
+    let mut select = Select::new();
+    let signal = select.recv(events);
+    select.recv(&ended);
+    select.ready_deadline(deadline) != Ok(signal)
 }
 
 /// What ended connections have sent may still be on its way, and the portal's routes carry it. A signal ends this, too.

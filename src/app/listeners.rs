@@ -9,7 +9,7 @@ use crate::portal::{self, BindError, BindSpec, Portal};
 use crate::proxier::Proxier;
 use crate::routing::{Flow, Frontend, Kernel, Table};
 use crate::sync::{Plan, PlanAction, PlanInput, WantedListener};
-use crate::types::{BindKey, Capture, Complaint, Complaints, Subject};
+use crate::types::{BindKey, Capture, Complaint, Complaints, PortalKind, Subject};
 
 /// Every listener of ours, open or waiting to be, and every address that is captured or could not be.
 pub(super) struct Listeners {
@@ -52,8 +52,13 @@ impl Listeners {
         self.plan.unopened().count()
     }
 
-    /// What the kernel did not do for us; for explain.
+    /// What the kernel did not do for us, and what is in our way; for explain.
     pub(super) fn complain(&self, table: &Table, complaints: &mut Complaints) {
+        let portal = self.portal();
+        let fell_back = portal.fell_back().iter();
+        complaints.extend(fell_back.map(|(kind, why)| of_portal(*kind, &why.to_string())));
+        let obstacles = portal.obstacles().into_iter();
+        complaints.extend(obstacles.map(|what| of_portal(portal.kind(), &what)));
         let unopened = self.plan.unopened().map(|(key, frontend, why)| {
             let (name, BindKey { addr, protocol, .. }) = (&frontend.route.name, key);
             let what = format!("{name}: cannot listen on {addr}/{protocol}: {why}");
@@ -104,6 +109,13 @@ impl Listeners {
     /// This host's addresses changed: an endpoint that is one of them with a node port of ours is a loop.
     pub(super) fn host_addresses(&self, addresses: Arc<[IpAddr]>) {
         self.hands.proxier.set_host_addresses(addresses);
+    }
+
+    /// Closes every listener: who comes now is refused.
+    pub(super) fn stop_listening(&mut self) {
+        self.hands.proxier.stop_accepting();
+        // Its sockets go with it.
+        self.plan = Plan::new(Duration::ZERO);
     }
 
     /// Gives the kernel back what is ours.
@@ -166,6 +178,10 @@ fn spec(wanted: &WantedListener) -> BindSpec {
         key: wanted.key,
         allow: wanted.frontend.policy.allow.clone(),
     }
+}
+
+fn of_portal(kind: PortalKind, what: &str) -> Complaint {
+    Complaint::new(Subject::Other(format!("portal {kind}").into()), what)
 }
 
 impl Kernel for Listeners {

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crossbeam_channel::Sender;
+
 use super::change::ListenerChange;
 use crate::routing::Frontend;
 
@@ -17,7 +19,11 @@ pub(crate) enum Mail {
     Accepted(Accepted),
     /// Close every listener.
     StopAccepting,
-    /// Return from the loop; sessions end with the thread.
+    /// Keep this until the last of the sessions that there are now has ended.
+    Mark(Arc<Sender<()>>),
+    /// End every session, and tell both sides.
+    HangUp,
+    /// Return from the loop; what is still open is reset.
     Shutdown,
 }
 

@@ -34,8 +34,9 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, bounded};
 use nix::sys::resource::{Resource, getrlimit};
 
 pub use change::{ListenerChange, ListenerId};
@@ -107,6 +108,39 @@ impl Proxier {
         for worker in 0..self.shared.workers() {
             self.shared.send(worker, Mail::StopAccepting);
         }
+    }
+
+    /// Is disconnected once all TCP connections that are under way now have ended; those that come later do not count.
+    pub(crate) fn current_ended(&self) -> Receiver<()> {
+        let (mark, ended) = bounded(0);
+        let mark = Arc::new(mark);
+        for worker in 0..self.shared.workers() {
+            self.shared.send(worker, Mail::Mark(Arc::clone(&mark)));
+        }
+        ended
+    }
+
+    /// Ends every TCP connection and tells both sides: with FIN where everything has been passed on, else with RST.
+    /// Connections count as ended, see [`Self::drain`], as soon as they have been told.
+    pub(crate) fn hang_up(&self) {
+        for worker in 0..self.shared.workers() {
+            self.shared.send(worker, Mail::HangUp);
+        }
+    }
+
+    /// Ends the workers; whoever has not acknowledged the end of a connection is sent RST. False if some still run at the
+    /// deadline.
+    pub(crate) fn end(&self, deadline: Instant) -> bool {
+        for worker in 0..self.shared.workers() {
+            self.shared.send(worker, Mail::Shutdown);
+        }
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
     }
 
     /// Waits for the last TCP connection to end; false if some are left at the deadline.

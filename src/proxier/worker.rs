@@ -156,6 +156,8 @@ impl Worker {
                     self.listeners.close_all(turn.registry);
                     self.udp.close_all(turn);
                 }
+                Mail::Mark(mark) => self.tcp.mark(mark),
+                Mail::HangUp => self.tcp.hang_up(turn),
                 Mail::Shutdown => return ControlFlow::Break(()),
             }
         }

@@ -1,10 +1,11 @@
 //! The sockets of all sessions of one worker: hands events to [`Session`], does what it answers.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use mio::event::Event;
 use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
@@ -46,6 +47,11 @@ pub(crate) struct Tcp {
     /// When to set keepalive on the sockets that lack it.
     keepalive_due: Option<Instant>,
     out_of_files: Option<std::io::Error>,
+    /// Sessions whose end somebody waits for, and what that is told by: it goes with the last of them.
+    awaited: HashSet<SlabKey>,
+    mark: Option<Arc<Sender<()>>>,
+    /// Those that have been told the end, and may not have acknowledged it.
+    leaving: Vec<TcpStream>,
 }
 
 /// A session with its sockets.
@@ -88,7 +94,45 @@ impl Tcp {
             ready: VecDeque::new(),
             keepalive_due: None,
             out_of_files: None,
+            awaited: HashSet::new(),
+            mark: None,
+            leaving: Vec::new(),
         }
+    }
+
+    /// Keeps a mark until the last of the sessions that there are now has ended.
+    pub(crate) fn mark(&mut self, mark: Arc<Sender<()>>) {
+        self.awaited = self.sessions.iter_mut().map(|(key, _)| key).collect();
+        self.mark = (!self.awaited.is_empty()).then_some(mark);
+    }
+
+    /// Ends every session. Where all that was read has been passed on, both sides hear that this is the end; else, that it
+    /// is not the proper one.
+    pub(crate) fn hang_up(&mut self, turn: &Turn<'_>) {
+        let keys: Vec<SlabKey> = self.sessions.iter_mut().map(|(key, _)| key).collect();
+        for key in keys {
+            let Some(session) = self.sessions.remove(key) else {
+                continue;
+            };
+            let whole = session
+                .held
+                .iter()
+                .all(|held| matches!(held, Held::Nothing));
+            let endpoint = session.endpoint.as_ref();
+            let told = whole && endpoint.is_some_and(|endpoint| say_end(&session.client, endpoint));
+            let leaving = match told {
+                true => session.leave(turn),
+                false => {
+                    // To the endpoint it is as if the client had gone, and to the client the other way round.
+                    session.close(turn, End::Reset(Reason::Peer(Side::Client)));
+                    Vec::new()
+                }
+            };
+            self.leaving.extend(leaving);
+        }
+        self.awaited.clear();
+        self.mark = None;
+        self.tally.flush();
     }
 
     /// Begins a session; its worker's load was counted when the client was accepted.
@@ -237,6 +281,9 @@ impl Tcp {
             let sessions = &self.sessions;
             self.timers.abandon(|key, at| is_armed(sessions, key, at));
         }
+        if self.awaited.remove(&key) && self.awaited.is_empty() {
+            self.mark = None;
+        }
         // Once a connection is seen to have ended, its bytes are seen too.
         self.tally.flush();
         session.close(turn, end);
@@ -256,6 +303,23 @@ impl Tcp {
             }
         }
     }
+}
+
+impl Drop for Tcp {
+    fn drop(&mut self) {
+        // Who has acknowledged the end has nothing left to read here.
+        self.leaving.iter().for_each(relay::reset_on_close);
+    }
+}
+
+/// Tells both sides that nothing more comes; false if one of them cannot be told so.
+fn say_end(client: &TcpStream, endpoint: &TcpStream) -> bool {
+    let told = [client, endpoint].map(|socket| socket.shutdown(Shutdown::Write));
+    told.into_iter().all(|told| match told {
+        Ok(()) => true,
+        // It has been told before, or is gone.
+        Err(error) => error.kind() == std::io::ErrorKind::NotConnected,
+    })
 }
 
 /// How to relay; see [`Output::Relay`].
@@ -401,6 +465,16 @@ impl TcpSession {
             Side::Client => relay::is_unsent(&self.client),
             Side::Endpoint => self.endpoint.as_ref().is_some_and(relay::is_unsent),
         }
+    }
+
+    /// Its sockets, for as long as it takes to see that the end has arrived.
+    fn leave(self, turn: &Turn<'_>) -> Vec<TcpStream> {
+        self.destination.counters().active.dec();
+        turn.shared.loads.session_ended(turn.worker);
+        [Some(self.client), self.endpoint]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     fn close(self, turn: &Turn<'_>, end: End) {
