@@ -22,7 +22,7 @@ fn manifest(services: &[&str]) -> String {
     let one = |service: &&str| {
         let (name, version) = service.split_once('=').unwrap();
         format!(
-            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: \"{name}\", namespace: shop}}\n\
              spec: {{clusterIP: 10.96.0.{version}, ports: [{{port: 80}}]}}\n"
         )
     };
