@@ -86,7 +86,7 @@ pub(super) fn lex(args: impl IntoIterator<Item = String>) -> Line {
     line
 }
 
-/// The name and, after `=`, the value of a flag; None for a word. Of one dash only -h and -v exist, as in pflag.
+/// The name and, after `=`, the value of a flag; None for a word. Of one dash only -h, -n and -v exist, as in pflag.
 fn split(arg: &str) -> Option<(&str, Option<&str>)> {
     if let Some(long) = arg.strip_prefix("--") {
         return Some(match long.split_once('=') {
@@ -95,9 +95,13 @@ fn split(arg: &str) -> Option<(&str, Option<&str>)> {
         });
     }
     let short = arg.strip_prefix('-').filter(|rest| !rest.is_empty())?;
-    match short.strip_prefix('v') {
-        Some("") => Some(("v", None)),
-        Some(value) => Some(("v", Some(value.strip_prefix('=').unwrap_or(value)))),
+    let with_value = [('v', "v"), ('n', "namespace")];
+    let found = with_value
+        .into_iter()
+        .find_map(|(letter, name)| Some((name, short.strip_prefix(letter)?)));
+    match found {
+        Some((name, "")) => Some((name, None)),
+        Some((name, value)) => Some((name, Some(value.strip_prefix('=').unwrap_or(value)))),
         None if short == "h" => Some(("help", None)),
         None => Some((arg, None)), // no flag has a dash at its front: unknown
     }
@@ -118,7 +122,9 @@ mod tests {
 
     #[test]
     fn every_spelling_that_pflag_takes() {
-        let table: [(&[&str], &str, &str); 14] = [
+        let table: [(&[&str], &str, &str); 16] = [
+            (&["-n", "shop"], "namespace", "shop"),
+            (&["-n=shop"], "namespace", "shop"),
             (&["--master=http://a=b"], "master", "http://a=b"),
             (&["--master", "http://a"], "master", "http://a"),
             (&["--master="], "master", ""),

@@ -229,6 +229,20 @@ pub(super) const GROUPS: &[Group] = &[
             )
             .only_explain(),
             flag(
+                "namespace",
+                "NAMESPACE",
+                |d| Slot::Text(&mut d.own.namespace),
+                "-n: Services of this namespace only; a NAME alone is one of it",
+            )
+            .only_explain(),
+            flag(
+                "problems",
+                "",
+                |d| Slot::Bool(&mut d.own.problems),
+                "only what is wrong",
+            )
+            .only_explain(),
+            flag(
                 "output",
                 "text|json",
                 |d| Slot::Text(&mut d.own.output),

@@ -38,6 +38,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("from", "10.0.0.1"),
     ("to", "10.0.0.1:80"),
     ("output", "json"),
+    ("namespace", "shop"),
+    ("problems", "true"),
     ("v", "2"),
     ("logging-format", "json"),
     ("cleanup", "true"),
@@ -82,6 +84,10 @@ fn with_and_without(setting: &Setting, value: &str) -> (String, String) {
     }
     let file = format!("apiVersion: {}\nkind: {}\n", file::API_VERSION, file::KIND);
     let base: Vec<String> = match setting.taken {
+        // They are of many Services, not of one connection.
+        table::Taken::Explain if ["namespace", "problems"].contains(&setting.flag) => {
+            vec!["explain".to_owned()]
+        }
         table::Taken::Explain => EXPLAIN.iter().map(|&arg| arg.to_owned()).collect(),
         table::Taken::Run | table::Taken::All => Vec::new(),
     };

@@ -486,7 +486,7 @@ fn explain(own: &table::Own, words: &[String], options: Options) -> Result<Comma
         errors.push(format!("--output: {other}: expected text or json"));
         OutputFormat::default()
     });
-    match query::parse(words, &own.from, &own.to) {
+    match query::parse(words, own) {
         Ok(query) if errors.is_empty() => {
             let request = ExplainRequest { query, output };
             Ok(Command::Explain(Box::new(Explain { request, options })))

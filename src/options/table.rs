@@ -35,6 +35,8 @@ pub(super) struct Own {
     pub(super) from: String,
     pub(super) to: String,
     pub(super) output: String,
+    pub(super) namespace: String,
+    pub(super) problems: bool,
 }
 
 impl Default for Own {
@@ -59,6 +61,8 @@ impl Default for Own {
             from: String::new(),
             to: String::new(),
             output: "text".to_owned(),
+            namespace: String::new(),
+            problems: false,
         }
     }
 }

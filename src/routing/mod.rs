@@ -32,7 +32,7 @@ pub use decide::{Perfect, Verdict};
 pub use delta::{Delta, DetectLocal, HealthCheck, Inputs, Settings, VirtualIps};
 pub use endpoint_list::EndpointList;
 pub use entry::NoLocalEndpoints;
-pub use explain::{ExplainRequest, OutputFormat, Query};
+pub use explain::{ExplainRequest, Filter, OutputFormat, Query};
 pub use flow::Flow;
 pub use frontend::{Frontend, FrontendKind, Route, SourcePolicy, Target};
 pub(crate) use nodeport_addresses::InvalidNodePortAddress;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use portico::routing::{BindKey, Flow, Query, Scope, Table, Verdict};
+use portico::routing::{BindKey, Filter, Flow, Query, Scope, Table, Verdict};
 use portico::types::{IpFamily, NamespacedName, Protocol};
 use serde_json::Value;
 
@@ -100,10 +100,10 @@ fn services_are_explained_as_the_oracle_categorizes() {
             let text = explain_text(&table, Query::Service(name.clone()));
             assert!(text.starts_with(&format!("{name}: type ")), "{text}");
         }
-        let all = explain_json(&table, Query::All);
+        let all = explain_json(&table, Query::All(Filter::default()));
         assert_eq!(list(&all["services"]).len(), case.world.services.len());
         assert_eq!(list(&all["problems"]).len(), table.complaints().len());
-        let text = explain_text(&table, Query::All);
+        let text = explain_text(&table, Query::All(Filter::default()));
         assert!(
             table
                 .complaints()

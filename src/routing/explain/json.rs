@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::known::Known;
+use super::known::{Known, Totals};
+use super::request::Filter;
 use super::view::{PortView, ports};
 use crate::routing::Decision;
 use crate::routing::entry::ServiceEntry;
@@ -20,10 +21,25 @@ pub(super) fn decision(decision: &Decision) -> Value {
     })
 }
 
-pub(super) fn everything(known: Known<'_>) -> Value {
-    let entries = known.entries().into_iter();
-    let services: Vec<Value> = entries.map(|entry| service(known, entry)).collect();
-    json!({ "services": services, "problems": texts(known.complaints()) })
+pub(super) fn everything(known: Known<'_>, filter: &Filter) -> Value {
+    let (entries, complaints) = (known.entries(filter), known.complaints(filter));
+    let totals = Totals::of(&entries, &complaints);
+    let listed = match filter.problems_only {
+        true => Vec::new(),
+        false => entries,
+    };
+    let services = listed.into_iter().map(|entry| service(known, entry));
+    json!({
+        "totals": {
+            "services": totals.services,
+            "notProxied": totals.not_proxied,
+            "ports": totals.ports,
+            "portsWithoutEndpoints": totals.without_endpoints,
+            "problems": totals.problems,
+        },
+        "services": services.collect::<Vec<_>>(),
+        "problems": texts(complaints.into_iter()),
+    })
 }
 
 pub(super) fn service(known: Known<'_>, entry: &ServiceEntry) -> Value {

@@ -1,5 +1,6 @@
 //! What answers are made from.
 
+use super::request::Filter;
 use crate::routing::entry::ServiceEntry;
 use crate::routing::table::Table;
 use crate::types::{Complaint, Complaints, NamespacedName, Subject};
@@ -12,19 +13,24 @@ pub(super) struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    /// Every Service, by name.
-    pub(super) fn entries(self) -> Vec<&'a ServiceEntry> {
-        let mut entries: Vec<_> = self.table.entries.values().collect();
+    /// The Services that are asked for, by name.
+    pub(super) fn entries(self, filter: &Filter) -> Vec<&'a ServiceEntry> {
+        let entries = self.table.entries.values();
+        let is_asked_for = |entry: &&ServiceEntry| filter.has(&entry.service.name);
+        let mut entries: Vec<_> = entries.filter(is_asked_for).collect();
         entries.sort_unstable_by_key(|entry| &entry.service.name);
         entries
     }
 
-    /// Everything that is wrong.
-    pub(super) fn complaints(self) -> impl Iterator<Item = Complaint> {
-        self.table
-            .complaints()
-            .into_iter()
-            .chain(self.complaints.iter())
+    /// Everything that is wrong there; of a namespace, what is about its objects.
+    pub(super) fn complaints(self, filter: &Filter) -> Vec<Complaint> {
+        let all = self.table.complaints().into_iter();
+        all.chain(self.complaints.iter())
+            .filter(|complaint| match &complaint.subject {
+                Subject::Object(_, name) => filter.has(name),
+                Subject::Kind(_) | Subject::Other(_) => filter.namespace.is_none(),
+            })
+            .collect()
     }
 
     /// What is wrong with a Service and its slices.
@@ -49,6 +55,39 @@ impl<'a> Known<'a> {
         match self.complaints_about(name).next() {
             Some(_) => "its object cannot be used",
             None => "no such Service",
+        }
+    }
+}
+
+impl Filter {
+    fn has(&self, name: &NamespacedName) -> bool {
+        let namespace = self.namespace.as_deref();
+        namespace.is_none_or(|namespace| namespace == name.namespace())
+    }
+}
+
+/// How much there is.
+pub(super) struct Totals {
+    pub(super) services: usize,
+    pub(super) not_proxied: usize,
+    /// ServicePorts, in each family by itself.
+    pub(super) ports: usize,
+    pub(super) without_endpoints: usize,
+    pub(super) problems: usize,
+}
+
+impl Totals {
+    pub(super) fn of(entries: &[&ServiceEntry], complaints: &[Complaint]) -> Self {
+        let ports = || entries.iter().flat_map(|entry| &entry.ports);
+        Self {
+            services: entries.len(),
+            not_proxied: entries
+                .iter()
+                .filter(|entry| entry.skipped.is_some())
+                .count(),
+            ports: ports().count(),
+            without_endpoints: ports().filter(|port| !port.has_any).count(),
+            problems: complaints.len(),
         }
     }
 }

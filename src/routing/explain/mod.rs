@@ -6,7 +6,7 @@ mod request;
 mod text;
 mod view;
 
-pub use request::{ExplainRequest, OutputFormat, Query};
+pub use request::{ExplainRequest, Filter, OutputFormat, Query};
 
 use known::Known;
 
@@ -30,7 +30,7 @@ pub fn answer(
 
 fn answer_text(known: Known<'_>, query: &Query, kernel: &dyn Kernel) -> String {
     match query {
-        Query::All => text::everything(known),
+        Query::All(filter) => text::everything(known, filter),
         Query::Service(name) => match known.table.entries.get(name) {
             Some(entry) => text::service(known, entry),
             None => text::unknown_service(known, name),
@@ -41,7 +41,7 @@ fn answer_text(known: Known<'_>, query: &Query, kernel: &dyn Kernel) -> String {
 
 fn answer_json(known: Known<'_>, query: &Query, kernel: &dyn Kernel) -> serde_json::Value {
     match query {
-        Query::All => json::everything(known),
+        Query::All(filter) => json::everything(known, filter),
         Query::Service(name) => match known.table.entries.get(name) {
             Some(entry) => json::service(known, entry),
             None => json::unknown_service(known, name),

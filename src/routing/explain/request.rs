@@ -17,12 +17,21 @@ pub struct ExplainRequest {
 /// What explain is asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
-    /// `explain`: a table of everything.
-    All,
+    /// `explain`: a table of everything, or of some of it.
+    All(Filter),
     /// `explain NAMESPACE/NAME`
     Service(NamespacedName),
     /// `explain --from IP --to IP:PORT[/PROTOCOL]`
     Flow(Flow),
+}
+
+/// Which Services a table is of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// `--namespace`
+    pub namespace: Option<Box<str>>,
+    /// `--problems`: what is wrong, without the table.
+    pub problems_only: bool,
 }
 
 /// How the answer is written.
@@ -58,7 +67,15 @@ impl ExplainRequest {
     pub fn to_json(&self) -> Value {
         let output = self.output.as_str();
         match &self.query {
-            Query::All => json!({"explain": "all", "output": output}),
+            Query::All(Filter {
+                namespace,
+                problems_only,
+            }) => json!({
+                "explain": "all",
+                "namespace": namespace,
+                "problems": problems_only,
+                "output": output,
+            }),
             Query::Service(name) => {
                 json!({"explain": "service", "service": name.to_string(), "output": output})
             }
@@ -80,7 +97,14 @@ impl ExplainRequest {
                 .ok_or_else(|| InvalidRequest::new(format!("invalid request: no text in {name:?}")))
         };
         let query = match field("explain")? {
-            "all" => Query::All,
+            // A client of another version may say less.
+            "all" => Query::All(Filter {
+                namespace: value
+                    .get("namespace")
+                    .and_then(Value::as_str)
+                    .map(Into::into),
+                problems_only: value.get("problems").and_then(Value::as_bool) == Some(true),
+            }),
             "service" => {
                 let name = field("service")?;
                 let parsed = NamespacedName::parse(name).ok_or_else(|| {
@@ -106,7 +130,11 @@ mod tests {
     #[test]
     fn requests_survive_the_socket() {
         let queries = [
-            Query::All,
+            Query::All(Filter::default()),
+            Query::All(Filter {
+                namespace: Some("shop".into()),
+                problems_only: true,
+            }),
             Query::Service(NamespacedName::new("shop", "web")),
             Query::Flow(Flow::parse("fd00::2", "[fd00::1]:53/UDP").unwrap()),
         ];

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::known::Known;
+use super::known::{Known, Totals};
+use super::request::Filter;
 use super::view::{PortView, ports};
 use crate::routing::entry::{Placement, ServiceEntry, Serving};
 use crate::routing::{Decision, Frontend, Target};
@@ -20,7 +21,32 @@ pub(super) fn decision(decision: &Decision) -> String {
     format!("{text}\n{}\n", decision.reason)
 }
 
-pub(super) fn everything(known: Known<'_>) -> String {
+pub(super) fn everything(known: Known<'_>, filter: &Filter) -> String {
+    let (entries, complaints) = (known.entries(filter), known.complaints(filter));
+    let mut text = totals(&Totals::of(&entries, &complaints));
+    if !filter.problems_only {
+        text.push_str(&table(known, &entries));
+    }
+    for complaint in complaints {
+        text.push_str(&format!("! {complaint}\n"));
+    }
+    text
+}
+
+fn totals(totals: &Totals) -> String {
+    let Totals {
+        services,
+        not_proxied,
+        ports,
+        without_endpoints,
+        problems,
+    } = totals;
+    format!(
+        "{services} Services ({not_proxied} not proxied), {ports} ports ({without_endpoints} without endpoints), {problems} problems\n"
+    )
+}
+
+fn table(known: Known<'_>, entries: &[&ServiceEntry]) -> String {
     let mut rows = vec![
         [
             "SERVICE PORT",
@@ -31,7 +57,7 @@ pub(super) fn everything(known: Known<'_>) -> String {
         ]
         .map(String::from),
     ];
-    for entry in known.entries() {
+    for entry in entries {
         if let Some(skipped) = entry.skipped {
             let name = entry.service.name.to_string();
             rows.push([
@@ -44,11 +70,7 @@ pub(super) fn everything(known: Known<'_>) -> String {
         }
         rows.extend(ports(known.table, entry).map(|view| row(&view)));
     }
-    let mut text = columns(&rows);
-    for complaint in known.complaints() {
-        text.push_str(&format!("! {complaint}\n"));
-    }
-    text
+    columns(&rows)
 }
 
 fn row(view: &PortView<'_>) -> [String; 5] {
