@@ -63,7 +63,9 @@ root_inside() {
   # shellcheck disable=SC2016
   unshare --mount --pid --fork --kill-child --propagation private bash -c '
     root=$1 cache=$2 suite=$3 && shift 3
-    mount -t proc proc "$root/proc" && mount --rbind /sys "$root/sys" && mount --rbind /dev "$root/dev" &&
+    # ip netns exec wants a root that is a mount of its own.
+    mount --bind "$root" "$root" && cd "$root" &&
+      mount -t proc proc "$root/proc" && mount --rbind /sys "$root/sys" && mount --rbind /dev "$root/dev" &&
       mount -t tmpfs run "$root/run" && mount --bind "$cache/archives-$suite" "$root/var/cache/apt/archives" &&
       mount --bind "$cache/cargo-$suite" "$root/var/cache/cargo" && exec chroot "$@"' \
     root_inside "$root" "$cache" "$suite" --userspec="$user" "$root" \
