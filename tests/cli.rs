@@ -135,7 +135,12 @@ fn portico(args: &[&str]) -> (Option<i32>, String, String) {
 
 #[test]
 fn exit_statuses_and_streams() {
-    let table: [(&[&str], i32, &str, &str); 7] = [
+    let table: [(&[&str], i32, &str, &str); 12] = [
+        (&["version"], 0, "portico ", ""),
+        (&["help"], 0, "usage: portico", ""),
+        (&["help", "explain"], 0, "usage: portico explain", ""),
+        (&["explian"], 2, "", "did you mean portico explain?"),
+        (&["web.yaml"], 2, "", "did you mean --manifests web.yaml?"),
         (&["--version"], 0, "portico ", ""),
         (&["--help"], 0, "usage: portico", ""),
         (&["explain", "--help"], 0, "usage: portico explain", ""),
@@ -151,6 +156,23 @@ fn exit_statuses_and_streams() {
         assert!(found.2.contains(stderr), "{args:?}: {found:?}");
         assert_eq!(found.1.is_empty(), stdout.is_empty(), "{args:?}: {found:?}");
         assert_eq!(found.2.is_empty(), stderr.is_empty(), "{args:?}: {found:?}");
+    }
+}
+
+#[test]
+fn the_unit_is_started_for_ever_but_for_a_wrong_flag() {
+    let unit = text("scripts/portico.service");
+    let usage = portico(&["--no-such"]).0.expect("it exits");
+    for line in [
+        "StartLimitIntervalSec=0".to_owned(),
+        "Restart=always".to_owned(),
+        format!("RestartPreventExitStatus={usage}"),
+    ] {
+        assert!(unit.lines().any(|found| found == line), "{line}");
+    }
+    // A kubeconfig that comes later, or a file that is mended, is worth another start.
+    for args in [["--kubeconfig=/no/such/file"], ["--config=/no/such/file"]] {
+        assert_eq!(portico(&args).0, Some(1), "{args:?}");
     }
 }
 

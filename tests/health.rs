@@ -14,8 +14,8 @@ use crate::util::{eventually, promtool};
 const SOON: Duration = Duration::from_secs(10);
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> ServerSettings {
+    ServerSettings {
         healthz: Some(SocketAddr::new(LOCAL, 0)),
         metrics: Some(SocketAddr::new(LOCAL, 0)),
         bind_address_hard_fail: false,
@@ -25,9 +25,12 @@ fn settings() -> Settings {
             service_ports: Box::new(Vec::new),
             rest_requests: Box::new(Vec::new),
             rest_durations: Box::new(Vec::new),
+            ask_sync: Box::new(|| {}),
+            trouble: Box::new(Vec::new),
         },
         configuration: serde_json::json!({"kind": "KubeProxyConfiguration"}),
-        flags: vec![("cluster-cidr".into(), "10.0.0.0/8".into())],
+        flags: Some(vec![("cluster-cidr".into(), "10.0.0.0/8".into())]),
+        statusz: true,
         listen_failed: Box::new(|_, _, _| {}),
     }
 }
@@ -213,7 +216,7 @@ fn a_health_check_answers_for_the_family_it_is_asked_in() {
 fn a_port_that_is_taken_is_tried_again_or_fails_hard() {
     let taken = TcpListener::bind((LOCAL, 0)).unwrap();
     let address = taken.local_addr().unwrap();
-    let with = |hard| Settings {
+    let with = |hard| ServerSettings {
         healthz: Some(address),
         bind_address_hard_fail: hard,
         ..settings()
@@ -361,7 +364,7 @@ fn metrics_are_what_prometheus_reads() {
     settings.sync_metrics.service_changes(5);
     settings
         .sync_metrics
-        .synced(Duration::from_millis(3), SystemTime::now());
+        .synced(Duration::from_millis(3), true, SystemTime::now());
     settings.sync_metrics.endpoint_changes(IpFamily::V4, 2);
     let server = HealthServer::start(settings).unwrap();
     let address = server.metrics_addresses()[0];

@@ -20,4 +20,5 @@ mod proxier;
 mod readme;
 mod routing;
 mod serving;
+mod standing;
 mod tidy;

@@ -40,7 +40,7 @@ impl Audience {
         let health = Arc::new(Mutex::new(ProxyHealth::new(2 * options.sync_period)));
         let families = process::address_families();
         let metrics = Arc::new(SyncMetrics::new(SystemTime::now(), families.clone()));
-        let server = HealthServer::start(health::Settings {
+        let server = HealthServer::start(health::ServerSettings {
             healthz: options.healthz_bind_address,
             metrics: options.metrics_bind_address,
             bind_address_hard_fail: options.bind_address_hard_fail,
@@ -48,7 +48,8 @@ impl Audience {
             sync_metrics: Arc::clone(&metrics),
             sources: sources(options, access, asking),
             configuration: options.effective.clone(),
-            flags: options.flags.clone(),
+            flags: options.gates.flagz.then(|| options.flags.clone()),
+            statusz: options.gates.statusz,
             listen_failed: listen_failed(events.clone()),
         })?;
         Ok(Self {
@@ -75,6 +76,7 @@ fn sources(options: &Options, access: Option<&Access>, asking: &Sender<Question>
     let (wanted, asking) = (options.metrics_per_service, asking.clone());
     let requests = access.map(|access| Arc::clone(access.requests()));
     let timed = requests.clone();
+    let probing = asking.clone();
     Sources {
         service_ports: Box::new(move || match wanted {
             true => ask(&asking, Question::Counters).unwrap_or_default(),
@@ -82,6 +84,11 @@ fn sources(options: &Options, access: Option<&Access>, asking: &Sender<Question>
         }),
         rest_requests: Box::new(move || requests.as_deref().map(rest_requests).unwrap_or_default()),
         rest_durations: Box::new(move || timed.as_deref().map(rest_durations).unwrap_or_default()),
+        ask_sync: Box::new(move || {
+            // It may be stopping: then there is nobody to be probed for much longer.
+            let _ = probing.send(Question::Alive);
+        }),
+        trouble: Box::new(Vec::new),
     }
 }
 

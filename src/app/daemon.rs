@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Select, Sender, bounded, unbounded};
 
 use super::audience::Audience;
+use super::capabilities::{self, Duty};
 use super::error::Error;
 use super::events::{Events, Occasion};
 use super::feeds::Feeds;
@@ -43,8 +44,18 @@ pub(super) enum Event {
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(options: Options) -> Result<(), Error> {
     let (tell, events) = unbounded();
-    signals::spawn(tell.clone(), || Event::Signal).map_err(Error::start("signals"))?;
-    watch_configuration(&options, &tell)?;
+    // These two need what is given up below.
+    process::set_oom_score_adj(options.oom_score_adj);
+    let configuration = watch_configuration(&options)?;
+    capabilities::limit_process();
+    let (signal, changed) = (tell.clone(), tell.clone());
+    with_only(Duty::Nothing, || {
+        signals::spawn(signal, || Event::Signal).map_err(Error::start("signals"))?;
+        match configuration {
+            Some(watch) => report_change(watch, changed),
+            None => Ok(()),
+        }
+    })?;
     let daemon = Daemon::start(&options)?;
     let outcome = match wait(&events) {
         Event::ConfigChanged => Err(Error::Missing(
@@ -75,12 +86,19 @@ struct Daemon {
 impl Daemon {
     /// Downstream first: whoever is told something exists before whoever tells.
     fn start(options: &Options) -> Result<Self, Error> {
-        process::set_oom_score_adj(options.oom_score_adj);
         let files = process::raise_open_file_limit();
         let node_name = node_name(options)?;
         let access = access(options)?;
-        let proxier = Arc::new(start_proxier(options)?);
+        notify::status(&awaited(access.as_ref()));
+        let proxier = Arc::new(with_only(Duty::Nothing, || start_proxier(options))?);
         let portal = Portal::open(super::portal_kind(options.portal))?;
+        let files_read = with_only(Duty::Files, || {
+            let feeds = Feeds::start(options, access.as_ref(), &node_name)?;
+            let events = Events::start(access.as_ref(), &node_name);
+            Ok((feeds, events.map_err(Error::start("events"))?))
+        });
+        let (feeds, events) = files_read?;
+        capabilities::limit_thread(Duty::Kernel);
         log::info!(
             "portico {} on node {node_name}: portal {}, {files} open files",
             env!("CARGO_PKG_VERSION"),
@@ -88,12 +106,12 @@ impl Daemon {
         );
         portal.protect(protected(options, access.as_ref()));
         let table = Table::new(settings::of(options, &node_name, portal.kind())?);
-        let feeds = Feeds::start(options, access.as_ref(), &node_name)?;
         let (stop, stopped) = bounded(0);
         let (asking, questions) = unbounded();
-        let events = Events::start(access.as_ref(), &node_name).map_err(Error::start("events"))?;
-        let audience = Audience::start(options, access.as_ref(), &asking, &events)
-            .inspect_err(|_| events.flush(TIME_TO_REPORT))?;
+        let audience = with_only(duty_of_servers(options), || {
+            Audience::start(options, access.as_ref(), &asking, &events)
+                .inspect_err(|_| events.flush(TIME_TO_REPORT))
+        })?;
         events.report(Occasion::Starting);
         proxier
             .count_files()
@@ -151,16 +169,30 @@ impl Daemon {
     }
 }
 
-fn watch_configuration(options: &Options, tell: &Sender<Event>) -> Result<(), Error> {
+fn watch_configuration(options: &Options) -> Result<Option<config_file::Watch>, Error> {
     let Some(path) = &options.config_file else {
-        return Ok(());
+        return Ok(None);
     };
-    let tell = tell.clone();
+    let watch = config_file::Watch::new(path);
+    watch
+        .map(Some)
+        .map_err(|error| Error::file("cannot watch", path, error))
+}
+
+fn report_change(watch: config_file::Watch, tell: Sender<Event>) -> Result<(), Error> {
     let changed = move || {
         // The receiver may be gone: then we are stopping already.
         let _ = tell.send(Event::ConfigChanged);
     };
-    config_file::watch(path, changed).map_err(|error| Error::file("cannot watch", path, error))
+    watch.spawn(changed).map_err(Error::start("config-watch"))
+}
+
+/// See [`capabilities::with_only`].
+fn with_only<T: Send>(
+    duty: Duty,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    capabilities::with_only(duty, work).map_err(Error::start("a thread"))?
 }
 
 /// Gives those connections time that there are; false if a second signal takes it back.
@@ -200,6 +232,24 @@ fn wait_for_last_bytes(listeners: &Listeners, deadline: Instant, events: &Receiv
             return;
         }
         look = (2 * look).min(LONGEST_LOOK);
+    }
+}
+
+/// What `systemctl status` shows until the first sync.
+fn awaited(access: Option<&Access>) -> String {
+    match access {
+        Some(access) => format!("waiting for the apiserver at {}", access.requests().host()),
+        None => "reading manifests".to_owned(),
+    }
+}
+
+/// Listeners are opened again where that has failed, so the thread needs to be able to.
+fn duty_of_servers(options: &Options) -> Duty {
+    let addresses = [options.healthz_bind_address, options.metrics_bind_address];
+    let mut addresses = addresses.into_iter().flatten();
+    match addresses.any(|address| address.port() < 1024) {
+        true => Duty::Server,
+        false => Duty::Nothing,
     }
 }
 

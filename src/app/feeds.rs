@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::thread::JoinHandle;
 
+use super::capabilities::{self, Duty};
 use super::error::Error;
 use crate::api::{self, Access, Selection};
 use crate::config::sources::{FileSource, Sinks};
@@ -41,7 +42,9 @@ impl Feeds {
             .iter()
             .map(|path| manifest(&mut muxes, path))
             .collect::<Result<_, _>>()?;
-        Self::merge(muxes, reflectors, manifests)
+        // Those who read files may; those who merge what they say need nothing.
+        let merge = || Self::merge(muxes, reflectors, manifests);
+        capabilities::with_only(Duty::Nothing, merge).map_err(Error::start("a thread"))?
     }
 
     /// What the manifests of the options say now. Nothing more will come.

@@ -1,6 +1,7 @@
 //! The program: what each command does, and the one place that knows every layer and connects them.
 
 mod audience;
+mod capabilities;
 mod complaints;
 mod config_file;
 mod daemon;

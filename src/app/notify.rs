@@ -5,9 +5,19 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use crate::types::one_line;
+
+/// One line of a terminal or two.
+const LONGEST_STATUS: usize = 300;
+
 /// Tells the service manager that every port is open or reported. Nothing to do without one.
 pub(super) fn ready() {
-    send("READY=1\nSTATUS=serving");
+    send("READY=1");
+}
+
+/// Tells it what `systemctl status` shows.
+pub(super) fn status(text: &str) {
+    send(&format!("STATUS={}", one_line(text, LONGEST_STATUS)));
 }
 
 /// Tells it that the stop has begun.
@@ -25,7 +35,10 @@ fn send(message: &str) {
             Some(name) => SocketAddr::from_abstract_name(name)?,
             None => SocketAddr::from_pathname(&path)?,
         };
-        UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address)?;
+        let socket = UnixDatagram::unbound()?;
+        // A manager that does not read must not stop us.
+        socket.set_nonblocking(true)?;
+        socket.send_to_addr(message.as_bytes(), &address)?;
         Ok(())
     };
     if let Err(error) = deliver() {

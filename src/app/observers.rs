@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use super::listeners::Listeners;
 use super::notify;
 use super::world::{Changes, World};
-use crate::health::{self, HealthServer, Now, ProxyHealth, SyncMetrics};
+use crate::health::{self, HealthServer, Now, ProxyHealth, Standing, SyncMetrics};
 use crate::routing::{HealthCheck, Table};
 use crate::types::{IpFamily, NamespacedName, Node, PerFamily};
 
@@ -22,6 +22,9 @@ pub(super) struct Observers {
     triggers: HashMap<NamespacedName, PerFamily<Option<SystemTime>>>,
     /// Older triggers are another process's.
     began: SystemTime,
+    /// What health and the service manager know, so that they are told of changes alone.
+    standing: Standing,
+    status: String,
 }
 
 impl Observers {
@@ -38,7 +41,37 @@ impl Observers {
             server,
             triggers: HashMap::new(),
             began: SystemTime::now(),
+            standing: Standing::default(),
+            status: String::new(),
         }
+    }
+
+    /// How far the proxy has come; where that is another standing than before, it is passed on.
+    pub(super) fn standing(&mut self, standing: Standing, services: usize, open: usize) {
+        if standing.started {
+            let mut status = format!("serving {services} Services on {open} listeners");
+            match standing.unopened.len() {
+                0 => {}
+                count => status.push_str(&format!("; {count} not open, as portico explain shows")),
+            }
+            for note in &standing.notes {
+                status.push_str("; ");
+                status.push_str(note);
+            }
+            if status != self.status {
+                notify::status(&status);
+                self.status = status;
+            }
+        }
+        if standing != self.standing {
+            self.health().set_standing(standing.clone());
+            self.standing = standing;
+        }
+    }
+
+    /// The sync thread has been asked whether it is alive.
+    pub(super) fn alive(&self) {
+        self.health().answered();
     }
 
     /// Objects have changed and are not synced yet; how many of each kind since the last call.
@@ -72,7 +105,8 @@ impl Observers {
         began: Instant,
     ) {
         let now = Now::read();
-        self.metrics.synced(began.elapsed(), now.wall);
+        self.metrics
+            .synced(began.elapsed(), changes.everything, now.wall);
         let (open, failed) = (listeners.open_count(), listeners.failed_count());
         self.metrics.listeners(open, failed);
         for (family, lacking) in table.no_local_endpoints().iter() {

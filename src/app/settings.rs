@@ -28,6 +28,7 @@ pub(super) fn of(
         localhost_nodeports: options.localhost_nodeports,
         service_proxy_name: options.service_proxy_name.as_deref().map(Into::into),
         hold: HOLD,
+        external_ips: options.gates.external_ips,
         virtual_ips: match portal {
             PortalKind::None => VirtualIps::HostAddressesOnly,
             PortalKind::Auto | PortalKind::Netns | PortalKind::Host => VirtualIps::Captured,

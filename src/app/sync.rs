@@ -10,10 +10,11 @@ use super::complaints;
 use super::listeners::Listeners;
 use super::observers::Observers;
 use super::world::{Changes, World};
+use crate::health::Standing;
 use crate::portal::PortalEvent;
 use crate::routing::{Delta, ExplainRequest, Table, explain};
 use crate::types::counters::ServiceCounters;
-use crate::types::{IpFamily, PerFamily, ServicePortName};
+use crate::types::{Complaint, Complaints, IpFamily, PerFamily, ServicePortName, Subject};
 
 /// A question about the routing table, with where the answer goes.
 pub(super) enum Question {
@@ -21,6 +22,8 @@ pub(super) enum Question {
     Explain(ExplainRequest, Sender<String>),
     /// A scrape: what every ServicePort has carried.
     Counters(Sender<Vec<ServicePortCounters>>),
+    /// A probe: whether the thread is alive. Whoever serves probes learns it from the observers.
+    Alive,
 }
 
 /// A ServicePort of one family with its counters.
@@ -81,13 +84,18 @@ impl Sync {
             if due {
                 self.sync(std::mem::take(&mut changes), now);
             }
-            if due && !started {
-                started = true;
-                self.observers
-                    .started(self.world.service_count(), &self.listeners);
-            }
+            let first = due && !started;
+            started |= due;
+            let retried = self.listeners.next_deadline().is_some_and(|at| at <= now);
             self.listeners.tick(now);
-            self.answer_questions();
+            let asked = self.answer_questions();
+            if due || retried || asked {
+                self.stand(started);
+            }
+            if first {
+                let services = self.world.service_count();
+                self.observers.started(services, &self.listeners);
+            }
         }
         self.listeners
     }
@@ -196,20 +204,52 @@ impl Sync {
         );
     }
 
-    fn answer_questions(&mut self) {
+    /// Says how far the proxy has come.
+    fn stand(&mut self, started: bool) {
+        let mut unopened = Complaints::default();
+        self.listeners.complain(&self.table, &mut unopened);
+        let portal = self.listeners.portal();
+        let passed_over = portal.fell_back().iter();
+        let standing = Standing {
+            started,
+            unopened: unopened.iter().map(|it| it.to_string()).collect(),
+            notes: passed_over
+                .map(|(kind, why)| {
+                    format!("portal {}, as {kind} cannot work: {why}", portal.kind())
+                })
+                .collect(),
+        };
+        let (services, open) = (self.world.service_count(), self.listeners.open_count());
+        self.observers.standing(standing, services, open);
+    }
+
+    /// Answers what has been asked; true if somebody wants to know how the proxy stands.
+    fn answer_questions(&mut self) -> bool {
+        let mut asked = false;
         let questions: Vec<Question> = self.questions.try_iter().collect();
         for question in questions {
             // Whoever asked may have gone away.
             let _ = match question {
                 Question::Explain(request, answer) => {
                     let mut complaints = self.world.complaints();
+                    if !self.world.received_whole() {
+                        let subject = Subject::Other("portico".into());
+                        let what = "Services and endpoints have not been received whole yet";
+                        complaints.add(Complaint::new(subject, what));
+                    }
                     self.listeners.complain(&self.table, &mut complaints);
                     let text = explain::answer(&self.table, &complaints, &request, &self.listeners);
                     answer.send(text).is_ok()
                 }
                 Question::Counters(answer) => answer.send(self.counters()).is_ok(),
+                Question::Alive => {
+                    self.observers.alive();
+                    asked = true;
+                    true
+                }
             };
         }
+        asked
     }
 
     fn counters(&self) -> Vec<ServicePortCounters> {

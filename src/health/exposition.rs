@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::lines::{Text, Type};
+use super::lines::{Exposition, MetricType};
 use super::metrics::{OfFamily, SyncMetrics, seconds_since_epoch};
 use super::process::Process;
 use crate::types::counters::ServiceCounters;
@@ -21,7 +21,7 @@ const WAITING: &str = "Changes that no sync has carried out yet.";
 /// A ServicePort of one family, and what it has carried.
 pub(crate) type ServicePortCounters = (ServicePortName, IpFamily, Arc<ServiceCounters>);
 
-/// What is asked for at each scrape.
+/// What is asked for at each scrape or probe.
 pub struct Sources {
     /// The counters of every ServicePort; none if they are not wanted.
     pub service_ports: Box<dyn Fn() -> Vec<ServicePortCounters> + Send>,
@@ -29,6 +29,10 @@ pub struct Sources {
     pub rest_requests: Box<dyn Fn() -> Vec<RestRequests> + Send>,
     /// How long they took.
     pub rest_durations: Box<dyn Fn() -> Vec<RestDurations> + Send>,
+    /// Asks the sync thread to say that it is alive; does not wait.
+    pub ask_sync: Box<dyn Fn() + Send>,
+    /// What is wrong with the sources now, a line each.
+    pub trouble: Box<dyn Fn() -> Vec<String> + Send>,
 }
 
 /// Requests of one kind, as client-go counts them.
@@ -68,7 +72,7 @@ pub(super) fn expose(
     ports.sort_unstable_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
     let hidden = ports.len().saturating_sub(MOST_SERVICE_PORTS);
     ports.truncate(MOST_SERVICE_PORTS);
-    let mut text = Text::default();
+    let mut text = Exposition::default();
     own_work(&mut text, metrics);
     requests(&mut text, &(sources.rest_requests)());
     durations(&mut text, &(sources.rest_durations)());
@@ -76,7 +80,7 @@ pub(super) fn expose(
     let help = "ServicePorts beyond the limit on series, which have none of their own.";
     text.one(
         "portico_service_ports_not_shown",
-        Type::Gauge,
+        MetricType::Gauge,
         help,
         hidden as f64,
     );
@@ -85,24 +89,28 @@ pub(super) fn expose(
 
 /// The text of /metrics/slis: nothing until somebody has asked /healthz, as in every Kubernetes component.
 pub(super) fn expose_slis(metrics: &SyncMetrics) -> String {
-    let mut text = Text::default();
+    let mut text = Exposition::default();
     let pings = metrics.pings.get();
     if pings > 0 {
         let (name, kind) = (("name", "ping"), ("type", "healthz"));
         let gauge = "kubernetes_healthcheck";
         let help = "The result of a single health check.";
-        text.family(gauge, Type::Gauge, help);
+        text.family(gauge, MetricType::Gauge, help);
         text.sample(gauge, &[name, kind], 1.0);
         let counter = "kubernetes_healthchecks_total";
-        text.family(counter, Type::Counter, "The results of all health checks.");
+        text.family(
+            counter,
+            MetricType::Counter,
+            "The results of all health checks.",
+        );
         let labels = [name, ("status", "success"), kind];
         text.sample(counter, &labels, pings as f64);
     }
     text.0
 }
 
-fn own_work(text: &mut Text, metrics: &SyncMetrics) {
-    use Type::{Counter, Gauge};
+fn own_work(text: &mut Exposition, metrics: &SyncMetrics) {
+    use MetricType::{Counter, Gauge};
     text.family(
         "portico_build_info",
         Gauge,
@@ -140,17 +148,31 @@ fn own_work(text: &mut Text, metrics: &SyncMetrics) {
 
 /// kube-proxy runs a proxier for each family, with series for each, so queries may ask for one of them. Here one sync
 /// serves both: what it says about itself holds for each family, and what can be told apart is.
-fn of_families(text: &mut Text, metrics: &SyncMetrics) {
-    use Type::{Counter, Gauge, Untyped};
-    let name = "kubeproxy_sync_proxy_rules_duration_seconds";
-    text.family(name, Type::Histogram, "How long a sync took.");
-    let duration = metrics.sync_duration.read();
-    for family in &metrics.families {
-        text.histogram(name, *family, &duration);
+fn of_families(text: &mut Exposition, metrics: &SyncMetrics) {
+    use MetricType::{Counter, Gauge};
+    for (kind, help, histogram) in [
+        ("", "How long a sync took.", &metrics.sync_duration),
+        (
+            "full_",
+            "How long a sync of everything took.",
+            &metrics.full_sync_duration,
+        ),
+        (
+            "partial_",
+            "How long a sync of some Services took.",
+            &metrics.partial_sync_duration,
+        ),
+    ] {
+        let name = format!("kubeproxy_sync_{kind}proxy_rules_duration_seconds");
+        text.family(&name, MetricType::Histogram, help);
+        let duration = histogram.read();
+        for family in &metrics.families {
+            text.histogram(&name, *family, &duration);
+        }
     }
     let name = "kubeproxy_network_programming_duration_seconds";
     let help = "From a change of endpoints in the cluster to its effect on this node.";
-    text.family(name, Type::Histogram, help);
+    text.family(name, MetricType::Histogram, help);
     for family in &metrics.families {
         let of_family = metrics.per_family.get(*family);
         text.histogram(name, *family, &of_family.network_programming.read());
@@ -173,10 +195,10 @@ fn of_families(text: &mut Text, metrics: &SyncMetrics) {
     each("endpoint_changes_pending", Gauge, WAITING, &|family| {
         family.endpoints.pending.get()
     });
-    // A gauge by nature and a counter by name; untyped offends neither.
+    // A gauge, whatever the name says; kube-proxy's is one.
     let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
     let help = "Services with policy Local that have endpoints, but none here.";
-    text.family(name, Untyped, help);
+    text.family(name, Gauge, help);
     for family in &metrics.families {
         let of_family = metrics.per_family.get(*family);
         for (policy, value) in [
@@ -189,9 +211,9 @@ fn of_families(text: &mut Text, metrics: &SyncMetrics) {
     }
 }
 
-fn requests(text: &mut Text, requests: &[RestRequests]) {
+fn requests(text: &mut Exposition, requests: &[RestRequests]) {
     let name = "rest_client_requests_total";
-    text.family(name, Type::Counter, "Requests to the apiserver.");
+    text.family(name, MetricType::Counter, "Requests to the apiserver.");
     for RestRequests {
         code,
         method,
@@ -204,10 +226,10 @@ fn requests(text: &mut Text, requests: &[RestRequests]) {
     }
 }
 
-fn durations(text: &mut Text, durations: &[RestDurations]) {
+fn durations(text: &mut Exposition, durations: &[RestDurations]) {
     let name = "rest_client_request_duration_seconds";
     let help = "How long the apiserver took to begin its answers.";
-    text.family(name, Type::Histogram, help);
+    text.family(name, MetricType::Histogram, help);
     for one in durations {
         let labels = [("verb", one.verb.as_str()), ("host", &one.host)];
         for (bound, count) in &one.buckets {
@@ -222,8 +244,8 @@ fn durations(text: &mut Text, durations: &[RestDurations]) {
     }
 }
 
-fn process(text: &mut Text, metrics: &SyncMetrics) {
-    use Type::{Counter, Gauge};
+fn process(text: &mut Exposition, metrics: &SyncMetrics) {
+    use MetricType::{Counter, Gauge};
     let process = Process::read();
     let number = |value: Option<u64>| value.map(|value| value as f64);
     let cpu = process.cpu.map(|time| time.as_secs_f64());
@@ -259,6 +281,18 @@ fn process(text: &mut Text, metrics: &SyncMetrics) {
             number(process.most_files),
         ),
         (
+            "process_network_receive_bytes_total",
+            Counter,
+            "Bytes received in the network namespace of the process.",
+            number(process.received_bytes),
+        ),
+        (
+            "process_network_transmit_bytes_total",
+            Counter,
+            "Bytes sent in the network namespace of the process.",
+            number(process.sent_bytes),
+        ),
+        (
             "process_start_time_seconds",
             Gauge,
             "When the process was started.",
@@ -275,7 +309,7 @@ fn process(text: &mut Text, metrics: &SyncMetrics) {
 /// A family of series with a row (or a few) for each ServicePort.
 struct PerServicePort {
     name: &'static str,
-    kind: Type,
+    kind: MetricType,
     help: &'static str,
     /// Rows: suffix of the name, label besides the ServicePort's, value.
     rows: fn(&ServiceCounters) -> Rows,
@@ -290,43 +324,43 @@ fn row(value: f64) -> Rows {
 const PER_SERVICE_PORT: &[PerServicePort] = &[
     PerServicePort {
         name: "portico_service_connections_total",
-        kind: Type::Counter,
+        kind: MetricType::Counter,
         help: "Client connections accepted; for UDP, flows begun.",
         rows: |c| row(c.accepted.get() as f64),
     },
     PerServicePort {
         name: "portico_service_connections_active",
-        kind: Type::Gauge,
+        kind: MetricType::Gauge,
         help: "Client connections or flows alive.",
         rows: |c| row(c.active.get() as f64),
     },
     PerServicePort {
         name: "portico_service_connections_failed_total",
-        kind: Type::Counter,
+        kind: MetricType::Counter,
         help: "Client connections given up after every attempt failed.",
         rows: |c| row(c.failed.get() as f64),
     },
     PerServicePort {
         name: "portico_service_received_bytes_total",
-        kind: Type::Counter,
+        kind: MetricType::Counter,
         help: "Bytes from clients to endpoints.",
         rows: |c| row(c.received_bytes.get() as f64),
     },
     PerServicePort {
         name: "portico_service_sent_bytes_total",
-        kind: Type::Counter,
+        kind: MetricType::Counter,
         help: "Bytes from endpoints to clients.",
         rows: |c| row(c.sent_bytes.get() as f64),
     },
     PerServicePort {
         name: "portico_service_retries_total",
-        kind: Type::Counter,
+        kind: MetricType::Counter,
         help: "Attempts after the first within one client connection.",
         rows: |c| row(c.retries.get() as f64),
     },
     PerServicePort {
         name: "portico_service_connect_errors_total",
-        kind: Type::Counter,
+        kind: MetricType::Counter,
         help: "Attempts at an endpoint that failed.",
         rows: |c| {
             let reason = |name| Some(("reason", name));
@@ -340,7 +374,7 @@ const PER_SERVICE_PORT: &[PerServicePort] = &[
     },
     PerServicePort {
         name: "portico_service_connect_duration_seconds",
-        kind: Type::Summary,
+        kind: MetricType::Summary,
         help: "From accept to a connected endpoint.",
         rows: |c| {
             let seconds = c.connect_micros.get() as f64 / 1e6;
@@ -360,7 +394,7 @@ fn per_service_port(
     PER_SERVICE_PORT.iter().flat_map(move |family| {
         let ports = ports.clone();
         (0..pieces).map(move |piece| {
-            let mut text = Text::default();
+            let mut text = Exposition::default();
             if piece == 0 {
                 text.family(family.name, family.kind, family.help);
             }
@@ -372,7 +406,7 @@ fn per_service_port(
     })
 }
 
-fn rows_of(text: &mut Text, family: &PerServicePort, port: &ServicePortCounters) {
+fn rows_of(text: &mut Exposition, family: &PerServicePort, port: &ServicePortCounters) {
     let (name, ip_family, counters) = port;
     for (suffix, label, value) in (family.rows)(counters) {
         let labels = [
@@ -398,6 +432,7 @@ mod tests {
         let metrics = SyncMetrics::new(SystemTime::UNIX_EPOCH, families.to_vec());
         metrics.synced(
             Duration::from_millis(3),
+            false,
             SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
         );
         metrics.network_programming(IpFamily::V6, Duration::from_secs(500));
@@ -432,6 +467,8 @@ mod tests {
                     sum: 61.5,
                 }]
             }),
+            ask_sync: Box::new(|| {}),
+            trouble: Box::new(Vec::new),
         };
         let pieces: Vec<String> = expose(&metrics, &sources).collect();
         (
@@ -451,6 +488,9 @@ mod tests {
             r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family="IPv6",le="0.004"} 1"#,
             r#"kubeproxy_sync_proxy_rules_duration_seconds_sum{ip_family="IPv4"} 0.003"#,
             r#"kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv6"} 1"#,
+            r#"kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1"#,
+            r#"kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv6"} 0"#,
+            "# TYPE kubeproxy_sync_proxy_rules_no_local_endpoints_total gauge",
             r#"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 1.5"#,
             r#"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"} 1.5"#,
             r#"kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv6"} 0"#,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::standing::{Pulse, Standing};
 use crate::types::{IpFamily, NamespacedName, PerFamily};
 
 /// One moment, on the clock that measures and on the one that people read.
@@ -26,13 +27,16 @@ impl Now {
     }
 }
 
-/// kube-proxy's `ProxyHealthServer`: healthy unless some family has had an update waiting for longer than the limit. It
-/// never asks whether the apiserver can be reached.
+/// kube-proxy's `ProxyHealthServer`: healthy unless some family has had an update waiting for longer than the limit, or, in
+/// addition, the sync thread has not answered for so long. It never asks whether the apiserver can be reached: that, and what
+/// is not open, is in the bodies, and decides about /readyz.
 #[derive(Debug)]
 pub struct ProxyHealth {
     timeout: Duration,
     families: PerFamily<Family>,
     node_eligible: bool,
+    pulse: Pulse,
+    standing: Standing,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +49,7 @@ struct Family {
 
 /// A status and the JSON that goes with it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct ProbeAnswer {
     pub(super) good: bool,
     pub(super) body: String,
 }
@@ -68,7 +72,24 @@ impl ProxyHealth {
             timeout,
             families: Default::default(),
             node_eligible: true,
+            pulse: Pulse::default(),
+            standing: Standing::default(),
         }
+    }
+
+    /// A probe has come; true if the sync thread is to be asked whether it is alive.
+    pub(super) fn ask(&mut self, now: Now) -> bool {
+        self.pulse.ask(now.instant)
+    }
+
+    /// The sync thread is alive.
+    pub fn answered(&mut self) {
+        self.pulse.answered();
+    }
+
+    /// How far the proxy has come.
+    pub fn set_standing(&mut self, standing: Standing) {
+        self.standing = standing;
     }
 
     /// There is something to sync for this family.
@@ -90,26 +111,46 @@ impl ProxyHealth {
         self.node_eligible = eligible;
     }
 
-    /// No family is late.
+    /// No family is late, and the sync thread answers.
     pub(crate) fn healthy(&self, now: Now) -> bool {
-        self.counted()
-            .all(|(_, family, _)| self.on_time(family, now))
+        let on_time = |(_, family, _): (_, &Family, _)| self.on_time(family, now);
+        self.missed(now).is_none() && self.counted().all(on_time)
     }
 
-    /// /healthz
-    pub(super) fn healthz(&self, now: Now) -> Verdict {
-        Verdict {
+    fn missed(&self, now: Now) -> Option<Duration> {
+        self.pulse.missed(now.instant, self.timeout)
+    }
+
+    /// /healthz; `outside` is what is wrong with the sources.
+    pub(super) fn healthz(&self, outside: &[String], now: Now) -> ProbeAnswer {
+        ProbeAnswer {
             good: self.healthy(now) && self.node_eligible,
-            body: self.body(Some(self.node_eligible), now),
+            body: self.body(Some(self.node_eligible), outside, now),
         }
     }
 
     /// /livez
-    pub(super) fn livez(&self, now: Now) -> Verdict {
-        Verdict {
+    pub(super) fn livez(&self, outside: &[String], now: Now) -> ProbeAnswer {
+        ProbeAnswer {
             good: self.healthy(now),
-            body: self.body(None, now),
+            body: self.body(None, outside, now),
         }
+    }
+
+    /// /readyz, which kube-proxy does not have: everything that is known is open.
+    pub(super) fn readyz(&self, outside: &[String], now: Now) -> ProbeAnswer {
+        let good = self.healthy(now) && self.standing.is_ready();
+        let problems = self
+            .problems(outside, now)
+            .unwrap_or_else(|| "[]".to_owned());
+        let body = format!(r#"{{"ready":{good},"problems":{problems}}}"#);
+        ProbeAnswer { good, body }
+    }
+
+    /// What is not as it should be, as a JSON list; None if there is nothing.
+    fn problems(&self, outside: &[String], now: Now) -> Option<String> {
+        let lines = self.standing.lines(outside, self.missed(now));
+        (!lines.is_empty()).then(|| serde_json::Value::from(lines).to_string())
     }
 
     /// A healthCheckNodePort; None for a Service that has none (any more).
@@ -118,10 +159,10 @@ impl ProxyHealth {
         service: &NamespacedName,
         local_endpoints: usize,
         now: Now,
-    ) -> Verdict {
+    ) -> ProbeAnswer {
         let healthy = self.healthy(now);
         let (namespace, name) = (json(service.namespace()), json(service.name()));
-        Verdict {
+        ProbeAnswer {
             good: healthy && local_endpoints > 0,
             body: format!(
                 "{{\n\t\"service\": {{\n\t\t\"namespace\": {namespace},\n\t\t\"name\": {name}\n\t}},\n\t\
@@ -130,7 +171,8 @@ impl ProxyHealth {
         }
     }
 
-    fn body(&self, node_eligible: Option<bool>, now: Now) -> String {
+    /// kube-proxy's, and behind it what is wrong, where something is.
+    fn body(&self, node_eligible: Option<bool>, outside: &[String], now: Now) -> String {
         let late = self
             .counted()
             .find(|(_, family, _)| !self.on_time(family, now));
@@ -143,7 +185,8 @@ impl ProxyHealth {
         if let Some(eligible) = node_eligible {
             let _ = write!(body, r#","nodeEligible":{eligible}"#);
         }
-        let _ = write!(body, r#","healthy":{},"status":{{"#, late.is_none());
+        let healthy = self.healthy(now);
+        let _ = write!(body, r#","healthy":{healthy},"status":{{"#);
         for (i, (name, family, updated)) in self.counted().enumerate() {
             let comma = if i > 0 { "," } else { "" };
             let (updated, healthy) = (timestamp(updated), self.on_time(family, now));
@@ -152,7 +195,11 @@ impl ProxyHealth {
                 r#"{comma}"{name}":{{"lastUpdated":"{updated}","healthy":{healthy}}}"#
             );
         }
-        body.push_str("}}");
+        body.push('}');
+        if let Some(problems) = self.problems(outside, now) {
+            let _ = write!(body, r#","problems":{problems}"#);
+        }
+        body.push('}');
         body
     }
 
@@ -186,6 +233,13 @@ mod tests {
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// Nothing to say besides.
+    const STARTED: Standing = Standing {
+        started: true,
+        unopened: Vec::new(),
+        notes: Vec::new(),
+    };
 
     fn clock() -> impl Fn(u64) -> Now {
         let start = Instant::now();
@@ -229,7 +283,7 @@ mod tests {
                 Sync(family) => health.updated(family, at(seconds)),
                 Look(healthy) => {
                     let now = at(seconds);
-                    let verdicts = [health.healthz(now).good, health.livez(now).good];
+                    let verdicts = [health.healthz(&[], now).good, health.livez(&[], now).good];
                     assert_eq!(
                         (health.healthy(now), verdicts),
                         (healthy, [healthy; 2]),
@@ -244,8 +298,9 @@ mod tests {
     fn bodies() {
         let at = clock();
         let mut health = ProxyHealth::new(TIMEOUT);
+        health.set_standing(STARTED);
         let livez = r#"{"lastUpdated":"2023-11-14T22:13:20Z","currentTime":"2023-11-14T22:13:20Z","healthy":true,"status":{}}"#;
-        assert_eq!(health.livez(at(0)).body, livez);
+        assert_eq!(health.livez(&[], at(0)).body, livez);
         health.updated(IpFamily::V4, at(0));
         health.updated(IpFamily::V6, at(1));
         health.queued_update(IpFamily::V4, at(2));
@@ -254,14 +309,14 @@ mod tests {
             r#""status":{"IPv4":{"lastUpdated":"2023-11-14T22:13:20Z","healthy":true},"#,
             r#""IPv6":{"lastUpdated":"2023-11-14T22:13:21Z","healthy":true}}}"#
         );
-        let verdict = health.healthz(at(10));
+        let verdict = health.healthz(&[], at(10));
         assert_eq!((verdict.good, verdict.body.as_str()), (true, healthz));
         let healthz = concat!(
             r#"{"lastUpdated":"2023-11-14T22:13:20Z","currentTime":"2023-11-14T22:15:00Z","nodeEligible":true,"healthy":false,"#,
             r#""status":{"IPv4":{"lastUpdated":"2023-11-14T22:13:20Z","healthy":false},"#,
             r#""IPv6":{"lastUpdated":"2023-11-14T22:13:21Z","healthy":true}}}"#
         );
-        let verdict = health.healthz(at(100));
+        let verdict = health.healthz(&[], at(100));
         assert_eq!((verdict.good, verdict.body.as_str()), (false, healthz));
     }
 
@@ -270,7 +325,7 @@ mod tests {
         let at = clock();
         let mut health = ProxyHealth::new(TIMEOUT);
         health.set_node_eligible(false);
-        let (healthz, livez) = (health.healthz(at(0)), health.livez(at(0)));
+        let (healthz, livez) = (health.healthz(&[], at(0)), health.livez(&[], at(0)));
         assert!(!healthz.good && livez.good);
         assert!(
             healthz
@@ -303,12 +358,65 @@ mod tests {
             (2, 60, false, false),
         ] {
             let verdict = health.health_check(&web, count, at(seconds));
-            let expect = Verdict {
+            let expect = ProbeAnswer {
                 good,
                 body: body(count, healthy),
             };
             assert_eq!(verdict, expect);
         }
+    }
+
+    #[test]
+    fn what_is_wrong_is_in_the_bodies_and_decides_about_readyz() {
+        let at = clock();
+        let mut health = ProxyHealth::new(TIMEOUT);
+        let trouble = ["the apiserver says nothing".to_owned()];
+        let waiting = "Services and endpoints have not been received whole yet";
+        let healthz = health.healthz(&trouble, at(0));
+        let tail = format!(
+            r#","healthy":true,"status":{{}},"problems":["{waiting}","{}"]}}"#,
+            trouble[0]
+        );
+        assert!(
+            healthz.good && healthz.body.ends_with(&tail),
+            "{}",
+            healthz.body
+        );
+        assert!(!health.readyz(&[], at(0)).good);
+
+        health.set_standing(STARTED);
+        let ready = r#"{"ready":true,"problems":["the apiserver says nothing"]}"#;
+        let verdict = health.readyz(&trouble, at(0));
+        assert_eq!((verdict.good, verdict.body.as_str()), (true, ready));
+        health.set_standing(Standing {
+            unopened: vec!["Service shop/web: in use".into()],
+            ..STARTED
+        });
+        let unready = r#"{"ready":false,"problems":["Service shop/web: in use"]}"#;
+        let verdict = health.readyz(&[], at(0));
+        assert_eq!((verdict.good, verdict.body.as_str()), (false, unready));
+        assert!(health.healthz(&[], at(0)).good);
+    }
+
+    #[test]
+    fn a_sync_thread_that_stands_still_is_not_healthy() {
+        let at = clock();
+        let mut health = ProxyHealth::new(TIMEOUT);
+        health.set_standing(STARTED);
+        assert!(health.ask(at(0)) && !health.ask(at(59)));
+        assert!(health.healthz(&[], at(59)).good);
+        let verdicts = [
+            health.healthz(&[], at(60)),
+            health.livez(&[], at(60)),
+            health.readyz(&[], at(60)),
+        ];
+        for verdict in verdicts {
+            assert!(!verdict.good);
+            let why = "the sync thread has not answered for 60 s";
+            assert!(verdict.body.contains(why), "{}", verdict.body);
+        }
+        health.answered();
+        assert!(health.healthz(&[], at(61)).good);
     }
 
     #[test]

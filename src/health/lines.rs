@@ -2,37 +2,35 @@
 
 use std::fmt::{self, Write as _};
 
-use super::metrics::{Answers, Reading};
+use super::metrics::{AnswerCounts, Reading};
 use crate::types::IpFamily;
 
 /// What a family of series is.
 #[derive(Clone, Copy)]
-pub(super) enum Type {
+pub(super) enum MetricType {
     Counter,
     Gauge,
     Histogram,
     Summary,
-    Untyped,
 }
 
-impl fmt::Display for Type {
+impl fmt::Display for MetricType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
             Self::Histogram => "histogram",
             Self::Summary => "summary",
-            Self::Untyped => "untyped",
         })
     }
 }
 
 /// Lines of the format.
 #[derive(Default)]
-pub(super) struct Text(pub(super) String);
+pub(super) struct Exposition(pub(super) String);
 
-impl Text {
-    pub(super) fn family(&mut self, name: &str, kind: Type, help: &str) {
+impl Exposition {
+    pub(super) fn family(&mut self, name: &str, kind: MetricType, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
@@ -72,13 +70,13 @@ impl Text {
         }
     }
 
-    pub(super) fn one(&mut self, name: &str, kind: Type, help: &str, value: f64) {
+    pub(super) fn one(&mut self, name: &str, kind: MetricType, help: &str, value: f64) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
     }
 
-    pub(super) fn answers(&mut self, name: &str, help: &str, answers: &Answers) {
-        self.family(name, Type::Counter, help);
+    pub(super) fn answers(&mut self, name: &str, help: &str, answers: &AnswerCounts) {
+        self.family(name, MetricType::Counter, help);
         self.sample(name, &[("code", "200")], answers.good.get() as f64);
         self.sample(name, &[("code", "503")], answers.bad.get() as f64);
     }

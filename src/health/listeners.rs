@@ -16,19 +16,19 @@ use crate::types::IpFamily;
 const BACKLOG: i32 = 128;
 
 /// A listener's purpose and address.
-pub(super) type Place = (Role, SocketAddr);
+pub(super) type Site = (Role, SocketAddr);
 
 /// What is open, and what should be.
 #[derive(Default)]
-pub(super) struct Listeners {
-    wanted: BTreeSet<Place>,
+pub(super) struct ServerSockets {
+    wanted: BTreeSet<Site>,
     open: HashMap<Token, Open>,
     /// With the reason, as logged.
-    failed: BTreeMap<Place, String>,
+    failed: BTreeMap<Site, String>,
 }
 
 struct Open {
-    place: Place,
+    site: Site,
     socket: TcpListener,
 }
 
@@ -43,12 +43,12 @@ pub(super) fn expand(address: SocketAddr) -> Vec<SocketAddr> {
         .into()
 }
 
-impl Listeners {
+impl ServerSockets {
     /// Closes what is not wanted any more. Call [`open`](Self::open) afterwards.
-    pub(super) fn want(&mut self, wanted: BTreeSet<Place>) {
+    pub(super) fn want(&mut self, wanted: BTreeSet<Site>) {
         // A socket that is dropped leaves the poll by itself.
-        self.open.retain(|_, open| wanted.contains(&open.place));
-        self.failed.retain(|place, _| wanted.contains(place));
+        self.open.retain(|_, open| wanted.contains(&open.site));
+        self.failed.retain(|site, _| wanted.contains(site));
         self.wanted = wanted;
     }
 
@@ -57,27 +57,27 @@ impl Listeners {
         &mut self,
         registry: &Registry,
         mut token: impl FnMut() -> Token,
-    ) -> Vec<(Place, io::Error)> {
-        let open: BTreeSet<&Place> = self.open.values().map(|open| &open.place).collect();
-        let missing = self.wanted.iter().filter(|place| !open.contains(place));
-        let missing: Vec<Place> = missing.cloned().collect();
+    ) -> Vec<(Site, io::Error)> {
+        let open: BTreeSet<&Site> = self.open.values().map(|open| &open.site).collect();
+        let missing = self.wanted.iter().filter(|site| !open.contains(site));
+        let missing: Vec<Site> = missing.cloned().collect();
         let mut failures = Vec::new();
-        for place in missing {
+        for site in missing {
             let token = token();
-            match listen(place.1, registry, token) {
+            match listen(site.1, registry, token) {
                 Ok(Some(socket)) => {
-                    if self.failed.remove(&place).is_some() {
-                        log::info!("{}: listening on {} after all", name(&place.0), place.1);
+                    if self.failed.remove(&site).is_some() {
+                        log::info!("{}: listening on {} after all", name(&site.0), site.1);
                     }
-                    self.open.insert(token, Open { place, socket });
+                    self.open.insert(token, Open { site, socket });
                 }
                 // This machine has no such family.
                 Ok(None) => {
-                    self.wanted.remove(&place);
+                    self.wanted.remove(&site);
                 }
                 Err(error) => {
-                    if self.report(&place, &error) {
-                        failures.push((place, error));
+                    if self.report(&site, &error) {
+                        failures.push((site, error));
                     }
                 }
             }
@@ -86,17 +86,17 @@ impl Listeners {
     }
 
     /// Logs a failure unless it is known; true if it was not.
-    fn report(&mut self, place: &Place, error: &io::Error) -> bool {
+    fn report(&mut self, site: &Site, error: &io::Error) -> bool {
         let reason = error.to_string();
-        let news = self.failed.get(place) != Some(&reason);
+        let news = self.failed.get(site) != Some(&reason);
         if news {
-            let (role, address) = place;
+            let (role, address) = site;
             log::warn!(
                 "{}: cannot listen on {address}: {error}; trying again",
                 name(role)
             );
         }
-        self.failed.insert(place.clone(), reason);
+        self.failed.insert(site.clone(), reason);
         news
     }
 
@@ -108,7 +108,7 @@ impl Listeners {
     /// The listener of a token.
     pub(super) fn get(&self, token: Token) -> Option<(&Role, &TcpListener)> {
         let open = self.open.get(&token)?;
-        Some((&open.place.0, &open.socket))
+        Some((&open.site.0, &open.socket))
     }
 
     /// Every listener's token.
@@ -118,7 +118,7 @@ impl Listeners {
 
     /// Where a role is served now; ports are real ones.
     pub(super) fn addresses(&self, role: &Role) -> Vec<SocketAddr> {
-        let open = self.open.values().filter(|open| open.place.0 == *role);
+        let open = self.open.values().filter(|open| open.site.0 == *role);
         let mut addresses: Vec<SocketAddr> = open
             .filter_map(|open| open.socket.local_addr().ok())
             .collect();

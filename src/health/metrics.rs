@@ -13,15 +13,18 @@ pub struct SyncMetrics {
     /// The families that have series; the numbers about syncs are the same in each, as one sync is about both.
     pub(super) families: Vec<IpFamily>,
     pub(super) sync_duration: Histogram,
-    pub(super) last_sync: Value,
-    pub(super) last_queued: Value,
-    pub(super) services: Changes,
+    /// Of these, the syncs of everything, and those of some Services.
+    pub(super) full_sync_duration: Histogram,
+    pub(super) partial_sync_duration: Histogram,
+    pub(super) last_sync: Number,
+    pub(super) last_queued: Number,
+    pub(super) services: ChangeCounts,
     pub(super) per_family: PerFamily<OfFamily>,
-    pub(super) listeners_open: Value,
-    pub(super) listeners_failed: Value,
-    pub(super) healthz: Answers,
-    pub(super) livez: Answers,
-    /// Answers of the metrics server's own /healthz, for /metrics/slis.
+    pub(super) listeners_open: Number,
+    pub(super) listeners_failed: Number,
+    pub(super) healthz: AnswerCounts,
+    pub(super) livez: AnswerCounts,
+    /// AnswerCounts of the metrics server's own /healthz, for /metrics/slis.
     pub(super) pings: Pings,
     pub(super) started: SystemTime,
 }
@@ -30,16 +33,16 @@ pub struct SyncMetrics {
 #[derive(Debug)]
 pub(super) struct OfFamily {
     pub(super) network_programming: Histogram,
-    pub(super) endpoints: Changes,
-    pub(super) no_local_internal: Value,
-    pub(super) no_local_external: Value,
+    pub(super) endpoints: ChangeCounts,
+    pub(super) no_local_internal: Number,
+    pub(super) no_local_external: Number,
 }
 
-/// Changes of one kind of objects.
+/// ChangeCounts of one kind of objects.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
+pub(super) struct ChangeCounts {
     pub(super) total: Counter,
-    pub(super) pending: Value,
+    pub(super) pending: Number,
 }
 
 /// Since the start, or since somebody set it back.
@@ -62,7 +65,7 @@ impl Pings {
 
 /// Probes answered, by status.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
+pub(super) struct AnswerCounts {
     pub(super) good: Counter,
     pub(super) bad: Counter,
 }
@@ -73,19 +76,21 @@ impl SyncMetrics {
         Self {
             families,
             sync_duration: Histogram::new(&SYNC_BOUNDS),
-            last_sync: Value::default(),
-            last_queued: Value::default(),
-            services: Changes::default(),
+            full_sync_duration: Histogram::new(&SYNC_BOUNDS),
+            partial_sync_duration: Histogram::new(&SYNC_BOUNDS),
+            last_sync: Number::default(),
+            last_queued: Number::default(),
+            services: ChangeCounts::default(),
             per_family: PerFamily::new(|_| OfFamily {
                 network_programming: Histogram::new(&NETWORK_PROGRAMMING_BOUNDS),
-                endpoints: Changes::default(),
-                no_local_internal: Value::default(),
-                no_local_external: Value::default(),
+                endpoints: ChangeCounts::default(),
+                no_local_internal: Number::default(),
+                no_local_external: Number::default(),
             }),
-            listeners_open: Value::default(),
-            listeners_failed: Value::default(),
-            healthz: Answers::default(),
-            livez: Answers::default(),
+            listeners_open: Number::default(),
+            listeners_failed: Number::default(),
+            healthz: AnswerCounts::default(),
+            livez: AnswerCounts::default(),
             pings: Pings::default(),
             started,
         }
@@ -109,9 +114,15 @@ impl SyncMetrics {
         self.last_queued.set(seconds_since_epoch(now));
     }
 
-    /// A sync is done: nothing is pending any more.
-    pub fn synced(&self, took: Duration, now: SystemTime) {
-        self.sync_duration.observe(took.as_secs_f64());
+    /// A sync is done, of everything or of some Services: nothing is pending any more.
+    pub fn synced(&self, took: Duration, everything: bool, now: SystemTime) {
+        let of_its_kind = match everything {
+            true => &self.full_sync_duration,
+            false => &self.partial_sync_duration,
+        };
+        for histogram in [&self.sync_duration, of_its_kind] {
+            histogram.observe(took.as_secs_f64());
+        }
         self.last_sync.set(seconds_since_epoch(now));
         self.services.pending.set(0.0);
         for (_, of_family) in self.per_family.iter() {
@@ -139,7 +150,7 @@ impl SyncMetrics {
     }
 }
 
-impl Answers {
+impl AnswerCounts {
     pub(super) fn count(&self, good: bool) {
         if good { &self.good } else { &self.bad }.add(1);
     }
@@ -181,9 +192,9 @@ const NETWORK_PROGRAMMING_BOUNDS: [f64; 81] = {
 
 /// A number that may be set.
 #[derive(Debug, Default)]
-pub(super) struct Value(AtomicU64);
+pub(super) struct Number(AtomicU64);
 
-impl Value {
+impl Number {
     pub(super) fn set(&self, value: f64) {
         self.0.store(value.to_bits(), Ordering::Relaxed);
     }

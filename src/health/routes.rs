@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::exposition::{Sources, expose, expose_slis};
-use super::healthz::{HealthCheck, Now, ProxyHealth, Verdict};
+use super::healthz::{HealthCheck, Now, ProbeAnswer, ProxyHealth};
 use super::http::{Body, JSON, Request, Response, TEXT};
 use super::metrics::SyncMetrics;
-use super::zpages::{flagz, ping, statusz};
+use super::ping::ping;
+use super::zpages::{flagz, statusz};
 use crate::types::{IpFamily, NamespacedName};
 
 /// The Prometheus text format.
@@ -22,17 +23,19 @@ pub(super) enum Role {
 }
 
 /// Everything that answers are made from.
-pub(super) struct Answers {
+pub(super) struct Answerer {
     pub(super) health: Arc<Mutex<ProxyHealth>>,
     pub(super) metrics: Arc<SyncMetrics>,
     pub(super) sources: Sources,
     /// The whole body of /configz.
     pub(super) configz: String,
-    /// For /flagz.
-    pub(super) flags: Vec<(String, String)>,
+    /// For /flagz; None: not served.
+    pub(super) flags: Option<Vec<(String, String)>>,
+    /// /statusz is served.
+    pub(super) statusz: bool,
 }
 
-impl Answers {
+impl Answerer {
     /// The answer to a request on a listener. `check` is what is known about the role's Service.
     pub(super) fn answer(
         &self,
@@ -58,9 +61,14 @@ impl Answers {
     }
 
     fn probe(&self, request: &Request, now: Now) -> Response {
+        if self.health().ask(now) {
+            (self.sources.ask_sync)();
+        }
+        let outside = (self.sources.trouble)();
         let (verdict, counter) = match request.path.as_str() {
-            "/healthz" => (self.health().healthz(now), &self.metrics.healthz),
-            "/livez" => (self.health().livez(now), &self.metrics.livez),
+            "/healthz" => (self.health().healthz(&outside, now), &self.metrics.healthz),
+            "/livez" => (self.health().livez(&outside, now), &self.metrics.livez),
+            "/readyz" => return respond(self.health().readyz(&outside, now)),
             _ => return Response::not_found(),
         };
         counter.count(verdict.good);
@@ -81,12 +89,33 @@ impl Answers {
             "/metrics/slis" => Response::new(200, EXPOSITION, expose_slis(&self.metrics)),
             "/healthz" => ping(request, &self.metrics),
             "/healthz/ping" => Response::new(200, TEXT, "ok"),
-            "/flagz" => flagz(request, &self.flags),
-            "/statusz" => statusz(request, self.metrics.started, now.wall),
+            "/flagz" => match &self.flags {
+                Some(flags) => flagz(request, flags),
+                None => Response::not_found(),
+            },
+            "/statusz" if self.statusz => {
+                statusz(request, &self.paths(), self.metrics.started, now.wall)
+            }
             "/proxyMode" => Response::new(200, TEXT, "userspace"),
             "/configz" => Response::new(200, JSON, self.configz.clone()),
             _ => Response::not_found(),
         }
+    }
+
+    /// What the metrics server has.
+    fn paths(&self) -> Vec<&'static str> {
+        let all = [
+            "/configz",
+            "/flagz",
+            "/healthz",
+            "/healthz/ping",
+            "/metrics",
+            "/metrics/slis",
+            "/proxyMode",
+            "/statusz",
+        ];
+        let served = |path: &&str| *path != "/flagz" || self.flags.is_some();
+        all.into_iter().filter(served).collect()
     }
 
     fn health(&self) -> MutexGuard<'_, ProxyHealth> {
@@ -94,6 +123,6 @@ impl Answers {
     }
 }
 
-fn respond(verdict: Verdict) -> Response {
+fn respond(verdict: ProbeAnswer) -> Response {
     Response::new(if verdict.good { 200 } else { 503 }, JSON, verdict.body)
 }

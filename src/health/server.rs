@@ -14,19 +14,19 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::connection::{Connection, Step};
 use super::exposition::Sources;
 use super::healthz::{HealthCheck, Now, ProxyHealth};
-use super::listeners::{Listeners, Place, expand, name};
+use super::listeners::{ServerSockets, Site, expand, name};
 use super::metrics::SyncMetrics;
-use super::routes::{Answers, Role};
+use super::routes::{Answerer, Role};
 use crate::types::{IpFamily, NamespacedName};
 
 /// Between two attempts to open a listener, or to accept when files have run out.
 const RETRY: Duration = Duration::from_secs(5);
-/// Clients at a time. One more takes the place of the one whose time is over first.
+/// Clients at a time. One more takes the site of the one whose time is over first.
 const MOST_CLIENTS: usize = 128;
 const WAKER: Token = Token(0);
 
 /// Where to listen, and what to answer from.
-pub struct Settings {
+pub struct ServerSettings {
     /// /healthz and /livez; None: not served. A wildcard stands for both families.
     pub healthz: Option<SocketAddr>,
     /// /metrics, /proxyMode, /configz; None: not served.
@@ -41,13 +41,15 @@ pub struct Settings {
     pub sources: Sources,
     /// The KubeProxyConfiguration in effect, for /configz.
     pub configuration: serde_json::Value,
-    /// Every flag with the value in effect, for /flagz.
-    pub flags: Vec<(String, String)>,
+    /// Every flag with the value in effect, for /flagz; None: that is not served.
+    pub flags: Option<Vec<(String, String)>>,
+    /// /statusz is served.
+    pub statusz: bool,
     /// Told of each address that cannot be listened on, once for each reason.
     pub listen_failed: ListenFailed,
 }
 
-/// See [`Settings::listen_failed`].
+/// See [`ServerSettings::listen_failed`].
 pub type ListenFailed = Box<dyn Fn(ServerName<'_>, SocketAddr, &io::Error) + Send>;
 
 /// Which server an address is for.
@@ -103,14 +105,14 @@ impl From<io::Error> for BindError {
 /// The running server. Dropping it stops the thread and waits for it.
 pub struct HealthServer {
     /// Dropped to stop the thread.
-    commands: Option<Sender<Command>>,
+    orders: Option<Sender<Order>>,
     waker: Waker,
     thread: Option<JoinHandle<()>>,
     healthz: Vec<SocketAddr>,
     metrics: Vec<SocketAddr>,
 }
 
-enum Command {
+enum Order {
     HealthChecks(Vec<(NamespacedName, Option<HealthCheck>)>),
     NodePortAddresses(Vec<IpAddr>),
 }
@@ -120,15 +122,15 @@ impl HealthServer {
     ///
     /// # Errors
     /// See [`BindError`].
-    pub fn start(settings: Settings) -> Result<Self, BindError> {
+    pub fn start(settings: ServerSettings) -> Result<Self, BindError> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let (commands, inbox) = unbounded();
+        let (orders, inbox) = unbounded();
         let configz = serde_json::json!({ "kubeproxy.config.k8s.io": settings.configuration });
         let mut server = Server {
             poll,
             inbox,
-            listeners: Listeners::default(),
+            listeners: ServerSockets::default(),
             clients: HashMap::new(),
             fixed: fixed(settings.healthz, settings.metrics),
             checks: BTreeMap::new(),
@@ -137,12 +139,13 @@ impl HealthServer {
             listen_failed: settings.listen_failed,
             starved: false,
             next_token: WAKER.0 + 1,
-            answers: Answers {
+            answers: Answerer {
                 health: settings.health,
                 metrics: settings.sync_metrics,
                 sources: settings.sources,
                 configz: configz.to_string(),
                 flags: settings.flags,
+                statusz: settings.statusz,
             },
         };
         let failures = server.open_wanted(Instant::now());
@@ -162,7 +165,7 @@ impl HealthServer {
             .name("health".into())
             .spawn(|| server.run())?;
         Ok(Self {
-            commands: Some(commands),
+            orders: Some(orders),
             waker,
             thread: Some(thread),
             healthz,
@@ -172,13 +175,13 @@ impl HealthServer {
 
     /// Starts, changes or (None) stops healthCheckNodePorts.
     pub fn set_health_checks(&self, changes: Vec<(NamespacedName, Option<HealthCheck>)>) {
-        self.tell(Command::HealthChecks(changes));
+        self.tell(Order::HealthChecks(changes));
     }
 
     /// The addresses that healthCheckNodePorts listen on: those of `--nodeport-addresses`. Empty: all of both families, as
     /// at first.
     pub fn set_node_port_addresses(&self, addresses: Vec<IpAddr>) {
-        self.tell(Command::NodePortAddresses(addresses));
+        self.tell(Order::NodePortAddresses(addresses));
     }
 
     /// Where /healthz was bound at the start.
@@ -191,11 +194,8 @@ impl HealthServer {
         &self.metrics
     }
 
-    fn tell(&self, command: Command) {
-        let sent = self
-            .commands
-            .as_ref()
-            .map(|commands| commands.send(command));
+    fn tell(&self, command: Order) {
+        let sent = self.orders.as_ref().map(|orders| orders.send(command));
         if !matches!(sent, Some(Ok(()))) || self.waker.wake().is_err() {
             log::error!("the thread health is gone; health checks are not answered any more");
         }
@@ -204,7 +204,7 @@ impl HealthServer {
 
 impl Drop for HealthServer {
     fn drop(&mut self) {
-        self.commands = None;
+        self.orders = None;
         if self.waker.wake().is_ok() {
             if let Some(thread) = self.thread.take() {
                 // Only a panic can make this fail, and it has been reported where it happened.
@@ -214,12 +214,12 @@ impl Drop for HealthServer {
     }
 }
 
-fn fixed(healthz: Option<SocketAddr>, metrics: Option<SocketAddr>) -> Vec<Place> {
+fn fixed(healthz: Option<SocketAddr>, metrics: Option<SocketAddr>) -> Vec<Site> {
     let roles = [(Role::Healthz, healthz), (Role::Metrics, metrics)];
-    let places = roles
+    let sites = roles
         .into_iter()
         .filter_map(|(role, address)| Some((role, address?)));
-    places
+    sites
         .flat_map(|(role, address)| {
             expand(address)
                 .into_iter()
@@ -230,11 +230,11 @@ fn fixed(healthz: Option<SocketAddr>, metrics: Option<SocketAddr>) -> Vec<Place>
 
 struct Server {
     poll: Poll,
-    inbox: Receiver<Command>,
-    listeners: Listeners,
-    clients: HashMap<Token, Client>,
-    /// Listeners that do not come and go.
-    fixed: Vec<Place>,
+    inbox: Receiver<Order>,
+    listeners: ServerSockets,
+    clients: HashMap<Token, Visitor>,
+    /// ServerSockets that do not come and go.
+    fixed: Vec<Site>,
     checks: BTreeMap<NamespacedName, HealthCheck>,
     /// Empty: all.
     node_port_addresses: Vec<IpAddr>,
@@ -244,10 +244,10 @@ struct Server {
     /// Accepting has failed, and nothing has been accepted since.
     starved: bool,
     next_token: usize,
-    answers: Answers,
+    answers: Answerer,
 }
 
-struct Client {
+struct Visitor {
     connection: Connection,
     role: Role,
 }
@@ -293,23 +293,23 @@ impl Server {
 
     /// Carries out what it is told; false when it is to stop.
     fn obey(&mut self, now: Instant) -> bool {
-        let mut places_changed = false;
+        let mut sites_changed = false;
         loop {
             match self.inbox.try_recv() {
-                Ok(Command::HealthChecks(changes)) => {
+                Ok(Order::HealthChecks(changes)) => {
                     for (service, check) in changes {
-                        places_changed |= self.set_check(service, check);
+                        sites_changed |= self.set_check(service, check);
                     }
                 }
-                Ok(Command::NodePortAddresses(addresses)) => {
-                    places_changed |= self.node_port_addresses != addresses;
+                Ok(Order::NodePortAddresses(addresses)) => {
+                    sites_changed |= self.node_port_addresses != addresses;
                     self.node_port_addresses = addresses;
                 }
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return false,
             }
         }
-        if places_changed {
+        if sites_changed {
             self.open_wanted(now);
         }
         true
@@ -325,8 +325,8 @@ impl Server {
         port(before) != port(check)
     }
 
-    fn open_wanted(&mut self, now: Instant) -> Vec<(Place, io::Error)> {
-        let mut wanted: BTreeSet<Place> = self.fixed.iter().cloned().collect();
+    fn open_wanted(&mut self, now: Instant) -> Vec<(Site, io::Error)> {
+        let mut wanted: BTreeSet<Site> = self.fixed.iter().cloned().collect();
         for (service, check) in self.checks.iter().filter(|(_, check)| check.port != 0) {
             for address in self.check_addresses(check.port) {
                 let family = IpFamily::of(address.ip());
@@ -345,7 +345,7 @@ impl Server {
         addresses.map(|ip| SocketAddr::new(*ip, port)).collect()
     }
 
-    fn open_missing(&mut self, now: Instant) -> Vec<(Place, io::Error)> {
+    fn open_missing(&mut self, now: Instant) -> Vec<(Site, io::Error)> {
         let next = &mut self.next_token;
         let token = || {
             *next += 1;
@@ -376,7 +376,7 @@ impl Server {
                     let connection = Connection::new(stream, now);
                     let role = role.clone();
                     self.starved = false;
-                    self.welcome(Client { connection, role });
+                    self.welcome(Visitor { connection, role });
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return,
@@ -395,7 +395,7 @@ impl Server {
         }
     }
 
-    fn welcome(&mut self, mut client: Client) {
+    fn welcome(&mut self, mut client: Visitor) {
         if self.clients.len() >= MOST_CLIENTS {
             let first = self
                 .clients
@@ -415,7 +415,7 @@ impl Server {
     }
 
     fn serve(&mut self, token: Token, now: Instant) {
-        let Some(Client { connection, role }) = self.clients.get_mut(&token) else {
+        let Some(Visitor { connection, role }) = self.clients.get_mut(&token) else {
             return;
         };
         let check = match role {

@@ -1,7 +1,7 @@
 //! What kube-proxy's command lines and files may carry that changes nothing here, so that they need no editing.
 
+use super::setting::{Setting, both, field};
 use super::slot::Slot;
-use super::table::{Setting, both, field};
 
 const NO_RULES: &str = "portico writes no packet filter rules";
 const NO_CONNTRACK: &str = "portico uses no connection tracking and sets no kernel parameters";
@@ -11,14 +11,6 @@ const NO_INTERFACES: &str = "a userspace proxy sees addresses, not interfaces";
 
 /// kube-proxy's settings that change nothing here, and the reason that a warning gives.
 pub(super) const NO_EFFECT: &[Setting] = &[
-    both(
-        "feature-gates",
-        "featureGates",
-        "LIST",
-        |d| Slot::Gates(&mut d.config.feature_gates),
-        "",
-    )
-    .no_effect("portico has no feature gates"),
     both(
         "kube-api-content-type",
         "clientConnection.contentType",

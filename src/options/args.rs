@@ -1,7 +1,9 @@
 //! Stage one: what stands on the command line, flag by flag, by the rules of Go's pflag. Nothing is judged yet.
 
 use super::accepted::{RETIRED, Retired};
-use super::table::{Draft, Setting, settings};
+use super::nearest::nearest;
+use super::setting::{Draft, Setting};
+use super::table::settings;
 
 /// A flag as the table knows it.
 #[derive(Clone, Copy)]
@@ -12,7 +14,7 @@ pub(super) enum Known {
 
 /// The command line, taken apart.
 #[derive(Default)]
-pub(super) struct Line {
+pub(super) struct CommandLine {
     /// Flags with their values, in the order given.
     pub(super) flags: Vec<(Known, String)>,
     /// What is no flag: the command and its arguments.
@@ -21,7 +23,7 @@ pub(super) struct Line {
     pub(super) errors: Vec<String>,
 }
 
-impl Line {
+impl CommandLine {
     /// Whether a flag was given.
     pub(super) fn has(&self, name: &str) -> bool {
         self.flags.iter().any(|(known, _)| known.name() == name)
@@ -44,7 +46,7 @@ impl Known {
         }
     }
 
-    fn find(name: &str) -> Option<Self> {
+    pub(super) fn find(name: &str) -> Option<Self> {
         // pflag as kube-proxy sets it up takes --log_dir for --log-dir.
         let name = name.replace('_', "-");
         let setting = settings().find(|s| !s.flag.is_empty() && s.flag == name);
@@ -56,8 +58,8 @@ impl Known {
 }
 
 /// Takes the arguments (without argv[0]) apart.
-pub(super) fn lex(args: impl IntoIterator<Item = String>) -> Line {
-    let mut line = Line::default();
+pub(super) fn lex(args: impl IntoIterator<Item = String>) -> CommandLine {
+    let mut line = CommandLine::default();
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         if arg == "--" {
@@ -72,8 +74,12 @@ pub(super) fn lex(args: impl IntoIterator<Item = String>) -> Line {
             }
         };
         let Some(known) = Known::find(name) else {
-            let error = format!("unknown flag {arg}; see portico --help");
-            line.errors.push(error);
+            let flags = settings().map(|setting| setting.flag);
+            let instead = match nearest(name, flags.filter(|flag| !flag.is_empty())) {
+                Some(flag) => format!("did you mean --{flag}?"),
+                None => "see portico --help".to_owned(),
+            };
+            line.errors.push(format!("unknown flag {arg}; {instead}"));
             continue;
         };
         let value = value.map(str::to_owned);

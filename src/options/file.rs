@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::wire::yaml;
 
-use super::table::{Draft, Setting, settings};
+use super::setting::{Draft, Setting};
+use super::table::settings;
 
 /// The only version there is.
 pub(super) const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";

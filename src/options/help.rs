@@ -2,7 +2,7 @@
 
 use super::accepted::{Fate, RETIRED};
 use super::kept::GROUPS;
-use super::table::{Group, Setting, Taken, Verdict};
+use super::setting::{Effect, Group, Setting, Taken};
 
 /// Whose help is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ usage: portico [flags]            run the proxy
        portico check [flags]      say what this kernel and these privileges allow
        portico explain [flags] [NAMESPACE/NAME]
                                   say where connections go, and why
+       portico help [COMMAND]     this, or a command's flags
+       portico version
 ";
 
 const CHECK: &str = "\
@@ -96,8 +98,7 @@ fn entry(setting: &Setting) -> String {
 
 /// The flags that change nothing, as one paragraph.
 fn accepted(out: &mut String) {
-    let silent =
-        |group: &'static Group| group.settings.iter().filter(|s| s.verdict != Verdict::Kept);
+    let silent = |group: &'static Group| group.settings.iter().filter(|s| s.effect != Effect::Kept);
     let flags = GROUPS.iter().flat_map(silent).map(|s| s.flag);
     let retired = RETIRED
         .iter()

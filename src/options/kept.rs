@@ -1,7 +1,7 @@
 //! The settings, under the headings of --help.
 
+use super::setting::{Group, both, field, flag};
 use super::slot::Slot;
-use super::table::{Group, both, field, flag};
 
 /// Every setting, in the order of --help.
 pub(super) const GROUPS: &[Group] = &[
@@ -274,6 +274,16 @@ pub(super) const GROUPS: &[Group] = &[
             .beside_config()
             .zero_is_unset(),
         ],
+    },
+    Group {
+        title: "Feature gates",
+        settings: &[both(
+            "feature-gates",
+            "featureGates",
+            "NAME=BOOL,...",
+            |d| Slot::Gates(&mut d.config.feature_gates),
+            "AllowServiceExternalIPs, ComponentFlagz, ComponentStatusz (each default true) act",
+        )],
     },
     Group {
         title: "Instead of running",

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::table::{Setting, Verdict, settings};
+use super::setting::{Effect, Setting};
+use super::table::settings;
 use super::*;
 
 /// A value besides the default for each setting that is kept, by flag or else by field.
@@ -40,6 +41,10 @@ const SAMPLES: &[(&str, &str)] = &[
     ("output", "json"),
     ("namespace", "shop"),
     ("problems", "true"),
+    (
+        "feature-gates",
+        "AllowServiceExternalIPs=false,ComponentFlagz=false,ComponentStatusz=false",
+    ),
     ("v", "2"),
     ("logging-format", "json"),
     ("cleanup", "true"),
@@ -85,11 +90,11 @@ fn with_and_without(setting: &Setting, value: &str) -> (String, String) {
     let file = format!("apiVersion: {}\nkind: {}\n", file::API_VERSION, file::KIND);
     let base: Vec<String> = match setting.taken {
         // They are of many Services, not of one connection.
-        table::Taken::Explain if ["namespace", "problems"].contains(&setting.flag) => {
+        setting::Taken::Explain if ["namespace", "problems"].contains(&setting.flag) => {
             vec!["explain".to_owned()]
         }
-        table::Taken::Explain => EXPLAIN.iter().map(|&arg| arg.to_owned()).collect(),
-        table::Taken::Run | table::Taken::All => Vec::new(),
+        setting::Taken::Explain => EXPLAIN.iter().map(|&arg| arg.to_owned()).collect(),
+        setting::Taken::Run | setting::Taken::All => Vec::new(),
     };
     let mut with = base.clone();
     with.push(format!("--{}={value}", setting.flag));
@@ -167,7 +172,7 @@ fn names_field(text: &str, field: &str) -> bool {
 #[test]
 fn every_setting_that_is_kept_is_read() {
     let program = rest_of_the_program();
-    for setting in settings().filter(|setting| setting.verdict == Verdict::Kept) {
+    for setting in settings().filter(|setting| setting.effect == Effect::Kept) {
         let key = match setting.flag {
             "" => setting.path,
             flag => flag,

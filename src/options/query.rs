@@ -1,6 +1,6 @@
 //! What is asked of `portico explain`, from its words and flags.
 
-use super::table::Own;
+use super::setting::Own;
 use crate::routing::{Filter, Flow, Query};
 use crate::types::NamespacedName;
 

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::command::{DetectLocal, FeatureGates, LogFormat, Logging, Mode, Options, PortalKind};
 use super::configuration::{Configuration, Rules};
 use super::duration::GoDuration;
-use super::table::{Draft, Taken, settings};
-use super::{DetectLocal, LogFormat, Logging, Mode, Options, PortalKind, file};
+use super::setting::{Draft, Taken};
+use super::table::settings;
+use super::{file, gates};
 
 /// How the draft came to be.
 pub(super) struct Origin {
@@ -29,7 +31,7 @@ struct Judge<'a> {
 impl Judge<'_> {
     /// Names a setting by its flag or by its field.
     fn name(&self, key: &str) -> String {
-        let same = |s: &&super::table::Setting| s.path == key || s.flag == key;
+        let same = |s: &&super::setting::Setting| s.path == key || s.flag == key;
         settings().find(same).map_or_else(
             || key.to_owned(),
             |s| s.name(self.origin.config_file.is_some()),
@@ -315,6 +317,11 @@ fn build(draft: &mut Draft, judge: &mut Judge) -> Option<Options> {
         bind_address_hard_fail: config.bind_address_hard_fail,
         metrics_per_service: own.metrics_per_service,
         control_socket: text(&own.control_socket).map(PathBuf::from),
+        gates: FeatureGates {
+            external_ips: gates::is_on(&config.feature_gates, gates::EXTERNAL_IPS),
+            flagz: gates::is_on(&config.feature_gates, gates::FLAGZ),
+            statusz: gates::is_on(&config.feature_gates, gates::STATUSZ),
+        },
         logging: logging?,
         effective,
         flags,

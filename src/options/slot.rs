@@ -63,9 +63,11 @@ impl Slot<'_> {
             }
             Self::Gates(place) => {
                 for pair in text.split(',').filter(|s| !s.trim().is_empty()) {
-                    let (name, value) = pair.split_once('=').ok_or("expected NAME=true|false")?;
-                    let value = parse_bool(value.trim()).ok_or("expected NAME=true|false")?;
-                    place.insert(name.trim().to_owned(), value);
+                    let expected = "expected NAME=true|false,...";
+                    let (name, value) = pair.split_once('=').ok_or(expected)?;
+                    let value = parse_bool(value.trim()).ok_or(expected)?;
+                    let name = Some(name.trim()).filter(|name| !name.is_empty());
+                    place.insert(name.ok_or(expected)?.to_owned(), value);
                 }
             }
             Self::Vmodule(place) => *place = vmodule(text).ok_or("expected PATTERN=N,...")?,

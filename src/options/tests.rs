@@ -1,5 +1,12 @@
 //! Tables from argv (and a file's text) to what comes out.
 
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::help::Topic;
+use super::setting::Draft;
+use super::table::settings;
 use super::*;
 
 fn parse_with(args: &[&str], file: &str) -> Result<Parsed, Error> {
@@ -179,6 +186,8 @@ fn flags_that_cannot_be_right() {
         ("--drain-timeout=-1s", "must not be negative"),
         ("--drain-timeout=30", "expected a duration"),
         ("--feature-gates=A", "expected NAME=true|false"),
+        ("--feature-gates=A=maybe", "expected NAME=true|false"),
+        ("--feature-gates==true", "expected NAME=true|false"),
         ("--healthz-bind-address=:10256", "expected IP:PORT"),
         ("--healthz-bind-address=1.2.3.4:0", "expected IP:PORT"),
         (
@@ -203,8 +212,13 @@ fn flags_that_cannot_be_right() {
         ("--vmodule=a=1,=2", "expected PATTERN=N"),
         ("--workers=65", "within 1 and 64"),
         ("--from=10.0.0.1", "only explain takes --from"),
-        ("serve", "unknown command"),
-        ("--no-such", "unknown flag --no-such"),
+        ("serve", "unknown command \"serve\"; see portico --help"),
+        ("chek", "did you mean portico check?"),
+        ("services.yaml", "did you mean --manifests services.yaml?"),
+        ("./services", "did you mean --manifests ./services?"),
+        ("--no-such", "unknown flag --no-such; see portico --help"),
+        ("--manifest=x", "did you mean --manifests?"),
+        ("--kube-config=x", "did you mean --kubeconfig?"),
     ] {
         let found = problems(&[arg], "").join("\n");
         assert!(found.contains(expected), "{arg}: {found}");
@@ -214,7 +228,9 @@ fn flags_that_cannot_be_right() {
 #[test]
 fn kube_proxys_flags_without_effect_bring_one_warning_each_or_none() {
     let table = [
-        ("--feature-gates=NoSuchGate=true,B=false", 1),
+        ("--feature-gates=NoSuchGate=true,B=false", 2),
+        ("--feature-gates=AllowServiceExternalIPs=false", 0),
+        ("--feature-gates=MultiCIDRServiceAllocator=false", 1),
         ("--kube-api-content-type=application/json", 0),
         ("--kube-api-content-type=text/plain", 1),
         ("--kube-api-qps=50.5", 0),

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::categorize::Whereabouts;
 use super::nodeport_addresses::loopback_nets;
 use super::{DetectLocal, Inputs, NodePortIps, Settings, VirtualIps};
-use crate::types::{IpFamily, PerFamily};
+use crate::types::{IpFamily, PerFamily, Service};
 
 /// Derived from settings and inputs; if it changes, every Service may mean something else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub(super) struct Context {
     /// Ranges that the portal takes whole.
     pub(super) ranges: Vec<IpNet>,
     pub(super) virtual_ips: VirtualIps,
+    external_ips: bool,
 }
 
 impl Context {
@@ -49,6 +50,15 @@ impl Context {
             node_ports,
             ranges: ranges(settings, inputs),
             virtual_ips: settings.virtual_ips,
+            external_ips: settings.external_ips,
+        }
+    }
+
+    /// The externalIPs of a Service, where they count.
+    pub(super) fn external_ips<'a>(&self, service: &'a Service) -> &'a [IpAddr] {
+        match self.external_ips {
+            true => &service.external_ips,
+            false => &[],
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Settings {
     pub virtual_ips: VirtualIps,
     /// For how long a port goes on with what it was served from while its Service and its slices do not fit together.
     pub hold: Duration,
+    /// False for feature gate AllowServiceExternalIPs=false: no Service has external IPs.
+    pub external_ips: bool,
 }
 
 impl Default for Settings {
@@ -42,6 +44,7 @@ impl Default for Settings {
             service_proxy_name: None,
             virtual_ips: VirtualIps::default(),
             hold: Duration::ZERO,
+            external_ips: true,
         }
     }
 }

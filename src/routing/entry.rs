@@ -311,9 +311,14 @@ impl<'a> Derive<'a> {
 
     /// The Service's virtual IPs, without those that nobody may have.
     fn addresses(&mut self, cluster_ip: IpAddr, family: IpFamily) -> Vec<(FrontendKind, IpAddr)> {
-        let service = &self.entry.service;
-        let external = service
-            .external_ips
+        let (entry, context) = (self.entry, self.context);
+        let service = &entry.service;
+        let external_ips = context.external_ips(service);
+        if external_ips.len() < service.external_ips.len() {
+            let what = "not served, by feature gate AllowServiceExternalIPs=false";
+            self.complain("spec.externalIPs", what);
+        }
+        let external = external_ips
             .iter()
             .map(|ip| (FrontendKind::ExternalIp, *ip));
         let balancer = service

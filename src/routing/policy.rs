@@ -32,7 +32,7 @@ impl<'a> Policies<'a> {
             internal_local: service.internal_traffic_policy == TrafficPolicy::Local,
             external_local: is_external_local(service),
             source_ranges: ranges.filter(|net| is_family(&net.addr())).collect(),
-            has_external_address: service.external_ips.iter().any(is_family)
+            has_external_address: context.external_ips(service).iter().any(is_family)
                 || service.load_balancer_ips.iter().any(is_family),
         }
     }

@@ -138,6 +138,7 @@ fn settings(rng: &mut Rng) -> (Settings, &'static [&'static str]) {
         _ => DetectLocal::Cidrs(vec![net("10.0.0.0/8"), net("fd00:10::/64")]),
     };
     let settings = Settings {
+        external_ips: true,
         node_name: if rng.one_in(10) { "" } else { NODES[0] }.into(),
         node_ip: rng.one_in(10).then(|| ip("192.168.1.2")),
         detect_local,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simplelog::{ConfigBuilder, WriteLogger};
 
+use super::capabilities::{self, Duty};
 use crate::options::{LogFormat, Logging};
 use crate::types::one_line;
 use queue::Queue;
@@ -66,9 +67,11 @@ pub(super) fn init_command(logging: Logging) -> io::Result<()> {
 }
 
 fn start(logging: Logging, most: LevelFilter) -> io::Result<()> {
-    let queue = Queue::start(|lost| {
-        log::warn!("{lost} lines are missing here: standard error was not read");
-    })?;
+    let queue = capabilities::with_only(Duty::Nothing, || {
+        Queue::start(|lost| {
+            log::warn!("{lost} lines are missing here: standard error was not read");
+        })
+    })??;
     let style = Style {
         format: logging.format,
         journal: style::is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()),
