@@ -129,7 +129,7 @@ fn clients_wait_while_there_are_no_files() {
     let highest = eventually(LONG, "files are closed", || {
         (rig.proxier.active_connections() == 0).then(open_files)
     });
-    setrlimit(Resource::RLIMIT_NOFILE, highest as u64 + 10, hard).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, (highest as u32 + 10).into(), hard).unwrap();
     let mut waiting: Vec<TcpStream> = clients
         .into_iter()
         .map(|client| {
@@ -183,7 +183,7 @@ fn every_client_that_is_accepted_reaches_its_endpoint() {
         .collect();
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let limit = open_files() + 50;
-    setrlimit(Resource::RLIMIT_NOFILE, limit as u64, hard).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, (limit as u32).into(), hard).unwrap();
     let rig = Rig::new();
     let served = rig.tcp(&[backend]);
     // Eight are left to whoever else needs some.
