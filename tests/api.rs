@@ -1,5 +1,6 @@
 //! The apiserver as a source: by the recordings, over real sockets, and at random.
 
+mod connection;
 mod random;
 mod recordings;
 mod reflector;
@@ -20,6 +21,7 @@ fn access(url: &str) -> Access {
     let options = AccessOptions {
         kubeconfig: None,
         master: Some(url.to_string()),
+        ..AccessOptions::default()
     };
     Access::load(&options).expect("a master URL")
 }

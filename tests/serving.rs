@@ -315,7 +315,7 @@ fn what_is_no_apiserver_is_said_once_and_on_one_line_each() {
     });
     let log = portico.log();
     assert_eq!(portico.logged("in a simpler way"), 2, "{log}");
-    assert_eq!(portico.logged("cannot follow EndpointSlices"), 1, "{log}");
+    assert_eq!(portico.logged("cannot follow the apiserver"), 1, "{log}");
     let page = r"404: <html> <h1>no\u{1b}[31m such page</h1> </html>";
     assert!(portico.logged(page) >= 3, "{log}");
     let is_record = |line: &str| line.starts_with("20") && line.contains("Z [");

@@ -2,8 +2,9 @@
 //!
 //! The shell asks [`Machine::request`] what to do, does it, and reports the [`Outcome`] to [`Machine::step`], which says how
 //! long to wait before the next request and what has become of the store. Where it departs from client-go: that a server
-//! refuses watch-list streaming is remembered; two watches in a row that end within a second are followed by a pause; the
-//! backoff is reset only by two minutes without failure.
+//! refuses watch-list streaming, or does not end it, is remembered; two watches in a row that end within a second are followed
+//! by a pause; a page is asked for again where the server only asks for patience; the backoff is reset by two minutes without
+//! failure, or by somebody else's success.
 
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub enum Outcome {
     Page(ListMeta),
     /// The request was refused or could not be made; for lists also: the response broke.
     Failed(Failure),
+    /// The server does not say that all objects have been sent, although it has had the time: it does not know watch-list.
+    Unfinished,
     /// The stream began, and this was its end.
     Ended {
         /// Whether any event came.
@@ -65,15 +68,15 @@ pub enum Outcome {
 pub enum Failure {
     /// Nothing listens there, or it hangs up without an answer.
     Refused,
-    /// 429: later.
-    TooManyRequests,
+    /// 429, and what says when to come back: the same again, later.
+    Later,
     /// 410: the version or the continue token is too old.
     Expired,
     /// The version is newer than what this server has seen.
     TooLarge,
     /// 400, 422: the request is not understood.
     Unsupported,
-    /// 403 or 404 for a resource that we can do without.
+    /// 404 for a resource that we can do without.
     Absent,
     /// Everything else.
     Other,
@@ -110,6 +113,8 @@ pub enum Contact {
     Same,
     /// The first failure of an outage.
     Lost,
+    /// Another one of it.
+    Missing,
     /// The first success after one.
     Regained,
 }
@@ -151,8 +156,12 @@ pub struct Machine {
     version_unavailable: bool,
     /// The server pages even what its cache could answer: keep the limit.
     paginated: bool,
-    /// False once the server has refused it.
+    /// False once the server has refused it, or does not know it.
     watch_list: bool,
+    /// The last watch-list ended before it was complete.
+    incomplete: bool,
+    /// The objects have been received whole before.
+    followed: bool,
     backoff: Backoff,
     /// The last thing heard of the apiserver was a failure.
     lost: bool,
@@ -166,6 +175,8 @@ impl Default for Machine {
             version_unavailable: false,
             paginated: false,
             watch_list: true,
+            incomplete: false,
+            followed: false,
             backoff: Backoff::default(),
             lost: false,
         }
@@ -201,6 +212,8 @@ impl Machine {
     /// goes on as a watch.
     pub fn initialized(&mut self, version: String) -> Contact {
         self.version_unavailable = false;
+        self.incomplete = false;
+        self.followed = true;
         self.watch(version);
         self.succeeded()
     }
@@ -216,8 +229,18 @@ impl Machine {
         self.succeeded()
     }
 
+    /// Somebody else has regained contact with the server: what follows counts as the first failure again.
+    pub fn woken(&mut self) {
+        self.backoff = Backoff::default();
+    }
+
     /// Takes note of how the request ended. `random` is in `0.0..1.0`.
     pub fn step(&mut self, outcome: Outcome, now: Instant, random: f64) -> Decision {
+        // What was there before is not taken back because somebody says that there is no such thing.
+        let outcome = match outcome {
+            Outcome::Failed(Failure::Absent) if self.followed => Outcome::Failed(Failure::Other),
+            outcome => outcome,
+        };
         if outcome == Outcome::Failed(Failure::Absent) {
             self.begin();
             return Decision {
@@ -229,6 +252,7 @@ impl Machine {
         let contact = match &outcome {
             Outcome::Page(_) => self.succeeded(),
             Outcome::Failed(failure) => self.failed(*failure),
+            Outcome::Unfinished => Contact::Same,
             Outcome::Ended { error, .. } => {
                 error.map_or(Contact::Same, |failure| self.failed(failure))
             }
@@ -250,7 +274,7 @@ impl Machine {
 
     fn streaming(&mut self, outcome: Outcome) -> Pause {
         match outcome {
-            Outcome::Failed(Failure::Refused | Failure::TooManyRequests) => Pause::Backoff,
+            Outcome::Failed(Failure::Refused | Failure::Later) => Pause::Backoff,
             Outcome::Failed(Failure::Expired | Failure::TooLarge)
             | Outcome::Ended {
                 error: Some(Failure::Expired | Failure::TooLarge),
@@ -263,7 +287,8 @@ impl Machine {
                 events,
                 lasted,
                 error: None,
-            } if events || lasted >= VERY_SHORT => {
+            } if (events || lasted >= VERY_SHORT) && !self.incomplete => {
+                self.incomplete = true;
                 // Everything is asked for again; at once only if this did not fail at once.
                 if lasted >= VERY_SHORT {
                     Pause::None
@@ -276,7 +301,13 @@ impl Machine {
                 self.list();
                 Pause::None
             }
+            Outcome::Unfinished => {
+                self.watch_list = false;
+                self.list();
+                Pause::None
+            }
             Outcome::Ended { .. } | Outcome::Page(_) => {
+                self.incomplete = false;
                 self.list();
                 Pause::None
             }
@@ -290,6 +321,7 @@ impl Machine {
                 let version = list.listed_version.take().unwrap_or(meta.resource_version);
                 if meta.continue_token.is_empty() {
                     self.version_unavailable = false;
+                    self.followed = true;
                     self.watch(version);
                     return (Pause::None, Store::Replace);
                 }
@@ -312,7 +344,8 @@ impl Machine {
                 self.list();
                 (Pause::None, Store::Keep)
             }
-            Outcome::Failed(_) | Outcome::Ended { .. } => {
+            Outcome::Failed(Failure::Later) => (Pause::Backoff, Store::Keep),
+            Outcome::Failed(_) | Outcome::Unfinished | Outcome::Ended { .. } => {
                 self.begin();
                 (Pause::Backoff, Store::Keep)
             }
@@ -321,9 +354,9 @@ impl Machine {
 
     fn watching(&mut self, hasty: bool, outcome: Outcome) -> Pause {
         match outcome {
-            Outcome::Failed(Failure::Refused | Failure::TooManyRequests)
+            Outcome::Failed(Failure::Refused | Failure::Later)
             | Outcome::Ended {
-                error: Some(Failure::TooManyRequests),
+                error: Some(Failure::Later),
                 ..
             } => {
                 self.watch(self.last_version.clone());
@@ -345,7 +378,7 @@ impl Machine {
                     Pause::None
                 }
             }
-            Outcome::Failed(_) | Outcome::Ended { .. } | Outcome::Page(_) => {
+            Outcome::Failed(_) | Outcome::Unfinished | Outcome::Ended { .. } | Outcome::Page(_) => {
                 self.begin();
                 Pause::Backoff
             }
@@ -398,11 +431,10 @@ impl Machine {
             Failure::Unsupported | Failure::Other if self.state == State::Streaming => {
                 Contact::Same
             }
-            Failure::Refused | Failure::TooManyRequests | Failure::Unsupported | Failure::Other => {
-                if std::mem::replace(&mut self.lost, true) {
-                    Contact::Same
-                } else {
-                    Contact::Lost
+            Failure::Refused | Failure::Later | Failure::Unsupported | Failure::Other => {
+                match std::mem::replace(&mut self.lost, true) {
+                    true => Contact::Missing,
+                    false => Contact::Lost,
                 }
             }
         }

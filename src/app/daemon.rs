@@ -270,6 +270,7 @@ fn access(options: &Options) -> Result<Option<Access>, Error> {
     let access = AccessOptions {
         kubeconfig: options.kubeconfig.clone(),
         master: options.master.clone(),
+        insecure_token_over_http: options.insecure_token_over_http,
     };
     Ok(Some(Access::load(&access)?))
 }

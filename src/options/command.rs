@@ -60,6 +60,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// `--master`: replaces the kubeconfig's server.
     pub(crate) master: Option<String>,
+    /// `--insecure-token-over-http`
+    pub(crate) insecure_token_over_http: bool,
     /// `--manifests`, in the order given. In-cluster configuration is tried only if this, `kubeconfig` and `master` are empty.
     pub(crate) manifests: Vec<PathBuf>,
     /// `--config`: to be watched; a change ends the process, or is applied in place.

@@ -22,6 +22,12 @@ pub(super) const GROUPS: &[Group] = &[
                 "the apiserver's address, instead of the kubeconfig's",
             ),
             flag(
+                "insecure-token-over-http",
+                "",
+                |d| Slot::Bool(&mut d.own.insecure_token_over_http),
+                "send the kubeconfig's token over plain http, too, to other machines",
+            ),
+            flag(
                 "manifests",
                 "PATH",
                 |d| Slot::Repeated(&mut d.own.manifests),

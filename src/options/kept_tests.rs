@@ -12,6 +12,7 @@ use super::*;
 const SAMPLES: &[(&str, &str)] = &[
     ("kubeconfig", "/etc/kubeconfig"),
     ("master", "https://10.0.0.1:6443"),
+    ("insecure-token-over-http", "true"),
     ("manifests", "/etc/manifests"),
     ("config", "/config"),
     ("hostname-override", "node-7"),

@@ -295,6 +295,7 @@ fn build(draft: &mut Draft, judge: &mut Judge) -> Option<Options> {
     Some(Options {
         kubeconfig: text(&config.client.kubeconfig).map(PathBuf::from),
         master: text(&own.master),
+        insecure_token_over_http: own.insecure_token_over_http,
         manifests: own.manifests.iter().map(PathBuf::from).collect(),
         config_file: judge.origin.config_file.clone(),
         hostname_override: hostname_override?,

@@ -293,6 +293,7 @@ fn beside_config_only_some_flags_hold() {
         "--config=/config",
         "--hostname-override= Given ",
         "--master=http://m",
+        "--insecure-token-over-http",
         "--portal=none",
         "--kubeconfig=/other",
         "--proxy-mode=ipvs",
@@ -302,6 +303,7 @@ fn beside_config_only_some_flags_hold() {
     let (options, warnings) = run_with(&args, &config(fields));
     assert_eq!(options.hostname_override.as_deref(), Some("given"));
     assert_eq!(options.master.as_deref(), Some("http://m"));
+    assert!(options.insecure_token_over_http);
     assert_eq!(options.portal, PortalKind::None);
     assert_eq!(options.kubeconfig, Some("/k".into()));
     assert_eq!(options.logging.verbosity, 3);

@@ -30,5 +30,5 @@ pub use problem::{Problem, Problems};
 pub use protocol::{IpFamily, PerFamily, Protocol};
 pub use service::{Service, ServicePort, ServiceType, TrafficPolicy};
 pub use snapshot::{Broadcast, Slices, Snapshot};
-pub(crate) use text::one_line;
+pub(crate) use text::{decode_text, one_line};
 pub use update::{Relist, Update};

@@ -9,7 +9,7 @@ use crate::util::rng::{Rng, seeds};
 
 const FAILURES: [Failure; 6] = [
     Failure::Refused,
-    Failure::TooManyRequests,
+    Failure::Later,
     Failure::Expired,
     Failure::TooLarge,
     Failure::Unsupported,
@@ -60,6 +60,7 @@ impl Model {
     fn contact(&mut self, contact: Contact) {
         match contact {
             Contact::Same => {}
+            Contact::Missing => assert!(self.lost, "missing before it was lost"),
             Contact::Lost => assert!(!std::mem::replace(&mut self.lost, true), "lost twice"),
             Contact::Regained => {
                 assert!(std::mem::replace(&mut self.lost, false), "regained twice")
@@ -99,9 +100,12 @@ impl Model {
                 self.page()
             }
         };
-        let paging = !self.token.is_empty();
-        self.expired_page = paging && outcome == Outcome::Failed(Failure::Expired);
-        self.token.clear();
+        // What comes later is the very same.
+        if outcome != Outcome::Failed(Failure::Later) {
+            let paging = !self.token.is_empty();
+            self.expired_page = paging && outcome == Outcome::Failed(Failure::Expired);
+            self.token.clear();
+        }
         let mut done = false;
         if let Outcome::Page(meta) = &outcome {
             self.token.clone_from(&meta.continue_token);
@@ -150,6 +154,9 @@ impl Model {
     fn stream(&mut self, mut collecting: bool) -> (Outcome, bool) {
         if self.rng.one_in(3) {
             return (Outcome::Failed(self.failure()), false);
+        }
+        if collecting && self.rng.one_in(10) {
+            return (Outcome::Unfinished, false);
         }
         let mut events = false;
         while !self.rng.one_in(4) {

@@ -92,6 +92,7 @@ fn get(name: &str, mut cluster: Value, user: Value) -> String {
     let options = AccessOptions {
         kubeconfig: Some(path.clone()),
         master: None,
+        ..AccessOptions::default()
     };
     let access = Access::load(&options);
     fs::remove_file(&path).expect("removed");
@@ -129,9 +130,13 @@ fn the_certificate_must_be_signed_by_the_authority_for_the_name() {
     let other =
         json!({"certificate-authority": file("other.crt"), "tls-server-name": "kubernetes"});
     let unknown = get("other", other, json!({}));
-    let expect =
-        "invalid peer certificate: UnknownIssuer (check the kubeconfig's certificate-authority)";
-    assert_eq!(unknown, format!("https://ADDRESS: {expect}"));
+    let by_none = |origin: &str| {
+        format!(
+            "https://ADDRESS: the server's certificate is signed by an unknown authority: by none in {origin}"
+        )
+    };
+    let origin = format!("certificate-authority {}", file("other.crt").display());
+    assert_eq!(unknown, by_none(&origin));
     // Without one the machine's own count, if it has any; none of them signed this server's.
     let machine = get(
         "machine",
@@ -139,7 +144,8 @@ fn the_certificate_must_be_signed_by_the_authority_for_the_name() {
         json!({}),
     );
     let none = "the kubeconfig has no certificate-authority, and this machine has no certificates of its own";
-    assert!(machine == unknown || machine == none, "{machine}");
+    let ours = "(the kubeconfig has no certificate-authority)";
+    assert!(machine.ends_with(ours) || machine == none, "{machine}");
     let insecure = json!({"insecure-skip-tls-verify": true});
     assert_eq!(get("insecure", insecure, json!({})), "ADDRESS anonymous");
 }
@@ -153,12 +159,12 @@ fn a_client_certificate_is_presented() {
     // With somebody else's key it is no use, and that is told before anything is connected.
     let mixed = json!({"client-certificate": file("client.crt"), "client-key": file("server.key")});
     let error = get("mixed", named.clone(), mixed);
-    assert!(
-        error.starts_with("client-certificate and client-key: "),
-        "{error}"
-    );
+    assert!(error.contains("do not belong together"), "{error}");
     let swapped =
         json!({"client-certificate": file("client.key"), "client-key": file("client.crt")});
     let error = get("swapped", named, swapped);
-    assert!(error.starts_with("client-key: "), "{error}");
+    assert!(
+        error.ends_with("there is no PEM certificate in it"),
+        "{error}"
+    );
 }

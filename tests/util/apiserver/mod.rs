@@ -80,6 +80,8 @@ pub(crate) struct State {
     watch_generation: u64,
     /// Lines that watches of a resource send as they are: (sequence, resource path, line).
     injected: Vec<(String, String)>,
+    /// The plural of each watch that is open.
+    watching: Vec<&'static str>,
     connections: Vec<TcpStream>,
     cached: bool,
     token: Option<String>,
@@ -122,6 +124,7 @@ impl ApiServer {
             faults: VecDeque::new(),
             watch_generation: 0,
             injected: Vec::new(),
+            watching: Vec::new(),
             connections: Vec::new(),
             cached: true,
             token: None,
@@ -220,6 +223,12 @@ impl ApiServer {
     pub fn end_watches(&self) {
         self.shared.lock().watch_generation += 1;
         self.shared.changed.notify_all();
+    }
+
+    /// How many watches of a resource are open: what happens now reaches them.
+    pub fn watches(&self, plural: &str) -> usize {
+        let open = &self.shared.lock().watching;
+        open.iter().filter(|open| **open == plural).count()
     }
 
     /// Every request so far.

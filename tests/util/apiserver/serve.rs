@@ -387,7 +387,8 @@ fn watch(
     }
     // One look at the state: what happens after it belongs to the watch.
     let (initial, mut watch) = {
-        let state = shared.lock();
+        let mut state = shared.lock();
+        state.watching.push(target.resource.plural);
         let seconds = request.param("timeoutSeconds").parse().unwrap_or(1800);
         let initial = initial_events(request, target, &state, version);
         let watch = Watch {
@@ -404,10 +405,14 @@ fn watch(
         };
         (initial, watch)
     };
-    for line in initial {
-        chunk(stream, &line)?;
+    let mut lines = initial.iter();
+    let sent = lines.try_for_each(|line| chunk(stream, line));
+    let ended = sent.and_then(|()| follow(stream, &mut watch, shared));
+    let open = &mut shared.lock().watching;
+    if let Some(at) = open.iter().position(|it| *it == target.resource.plural) {
+        open.swap_remove(at);
     }
-    follow(stream, &mut watch, shared)
+    ended
 }
 
 fn refuse_watch(request: &Request, target: &Target, state: &State) -> Option<(u16, Value)> {
