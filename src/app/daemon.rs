@@ -44,18 +44,17 @@ pub(super) enum Event {
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(options: Options) -> Result<(), Error> {
     let (tell, events) = unbounded();
+    let (signal, changed) = (tell.clone(), tell.clone());
+    with_only(Duty::Nothing, || {
+        signals::spawn(signal, || Event::Signal).map_err(Error::start("signals"))
+    })?;
     // These two need what is given up below.
     process::set_oom_score_adj(options.oom_score_adj);
     let configuration = watch_configuration(&options)?;
     capabilities::limit_process();
-    let (signal, changed) = (tell.clone(), tell.clone());
-    with_only(Duty::Nothing, || {
-        signals::spawn(signal, || Event::Signal).map_err(Error::start("signals"))?;
-        match configuration {
-            Some(watch) => report_change(watch, changed),
-            None => Ok(()),
-        }
-    })?;
+    if let Some(watch) = configuration {
+        with_only(Duty::Nothing, || report_change(watch, changed))?;
+    }
     let daemon = Daemon::start(&options)?;
     let outcome = match wait(&events) {
         Event::ConfigChanged => Err(Error::Missing(
