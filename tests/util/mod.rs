@@ -28,6 +28,10 @@ pub fn eventually<T>(limit: Duration, what: &str, mut check: impl FnMut() -> Opt
     }
 }
 
+/// What kube-proxy 1.36 has, too: a gauge by the name of a counter.
+const NAMED_UPSTREAM: &str = "kubeproxy_sync_proxy_rules_no_local_endpoints_total non-counter \
+    metrics should not have \"_total\" suffix";
+
 /// Prometheus' own checker of the text format, where it is installed.
 #[track_caller]
 pub fn promtool(text: &str) {
@@ -50,7 +54,13 @@ pub fn promtool(text: &str) {
     drop(stdin);
     let output = promtool.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.trim().is_empty(), "{said}");
+    let problems: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty() && *line != NAMED_UPSTREAM)
+        .collect();
+    // 3: it can be read, and breaks a rule of style.
+    let read = matches!(output.status.code(), Some(0 | 3));
+    assert!(read && problems.is_empty(), "{said}");
 }
 
 /// A temporary directory, removed on drop.
