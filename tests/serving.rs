@@ -435,9 +435,16 @@ fn the_service_manager_hears_ready_after_the_first_sync() {
     eventually(SOON, "slices refused", || {
         (!cluster.api.requests_of("endpointslices").is_empty()).then_some(())
     });
+    let waiting = hear().expect("from the first second");
+    assert!(waiting.starts_with("STATUS=waiting for "), "{waiting}");
     assert_eq!(hear(), None, "nothing is served yet");
-    let ready = eventually(SOON, "a message", &mut hear);
-    assert!(ready.lines().any(|line| line == "READY=1"), "{ready}");
+    let mut after = || eventually(SOON, "a message", &mut hear);
+    let said = [after(), after()];
+    let serving = said.iter().any(|text| text.starts_with("STATUS=serving "));
+    assert!(
+        serving && said.iter().any(|text| text == "READY=1"),
+        "{said:?}"
+    );
     live_connection(&cluster);
     assert!(portico.stop().success());
     let stopping = eventually(SOON, "a message", &mut hear);
