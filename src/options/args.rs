@@ -57,7 +57,7 @@ impl Known {
     }
 }
 
-/// Takes the arguments (without argv[0]) apart.
+/// Takes the arguments (without `argv[0]`) apart.
 pub(super) fn lex(args: impl IntoIterator<Item = String>) -> CommandLine {
     let mut line = CommandLine::default();
     let mut args = args.into_iter();

@@ -23,7 +23,7 @@ const SOCK_DESTROY: u16 = 21;
 /// Those of include/net/tcp_states.h that a connection has when its program is done with it: FIN_WAIT1, FIN_WAIT2,
 /// TIME_WAIT, LAST_ACK, CLOSING.
 const ENDED: u32 = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11;
-/// `struct inet_diag_sockid`: {be16 source port, be16 destination port, source[16], destination[16], link, cookie[2]}.
+/// `struct inet_diag_sockid`: `{be16 source port, be16 destination port, source[16], destination[16], link, cookie[2]}`.
 const ID_LEN: usize = 48;
 type Id = [u8; ID_LEN];
 

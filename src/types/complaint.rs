@@ -1,6 +1,6 @@
 //! What is wrong with what we are told: one form for the log, for explain and for scripts.
 //!
-//! An object carries its [`Problems`]; a problem with its subject is a [`Complaint`], and sources, stores and routing have
+//! An object carries its [`Problems`](super::Problems); a problem with its subject is a [`Complaint`], and sources, stores and routing have
 //! complaints of their own. Whoever writes objects can make any number of them wrong: each collection is bounded, and counts
 //! what it leaves out.
 
