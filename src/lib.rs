@@ -44,6 +44,7 @@
 //! # The layers
 //!
 //! Imports point down this list; modules on one line are siblings and never import each other. `tests/tidy.rs` holds it.
+//! Files do not import each other in circles, but for those that `tests/tidy/circles.rs` still lists.
 //!
 //! 1. [`app`] knows everyone and connects them.
 //! 2. `sync`: the pure plan of what portal and proxier are to do; knows their words, touches neither.
@@ -51,6 +52,32 @@
 //! 4. [`wire`] (the only serde derives of API objects; used by api, config's sources and options),
 //!    [`routing`] (pure decisions; used by proxier and app).
 //! 5. [`types`]: no serde, no I/O, no clock.
+//!
+//! # The words
+//!
+//! One word stands for one thing, and a type's name for one type; `tests/tidy/names.rs` lists those that still stand for two.
+//!
+//! | word | what it is |
+//! |---|---|
+//! | object | a Service, EndpointSlice, Node or ServiceCIDR, as its source delivered it |
+//! | source | a named producer of objects: the apiserver, a `--manifests` |
+//! | snapshot | all objects of a kind that the sources agree on, at one moment |
+//! | complaint | what is wrong, with which object, in which field |
+//! | ServicePort | one port of one Service; its name is a ServicePortName |
+//! | endpoint | an address and port that serves a ServicePort |
+//! | frontend | an address and port by which a ServicePort is reached, and what happens to whoever comes |
+//! | route | a ServicePort in one family with its endpoints, balancer and counters |
+//! | pick | the endpoint chosen for a client; hears what became of it |
+//! | virtual IP | a clusterIP, external IP or load-balancer IP |
+//! | portal | what makes virtual IPs land on sockets of ours |
+//! | capture | a virtual IP, or one port of it, that the kernel brings to the portal |
+//! | listener | a socket that clients reach |
+//! | client, endpoint | the two ends of what is carried; a side is one of them |
+//! | session | one TCP connection of a client, with its connection to an endpoint |
+//! | flow | the datagrams of one UDP client to one frontend |
+//! | hop | one proxy on the way from a client to an endpoint |
+//! | delta | what a change of the snapshots means for listeners and captures |
+//! | plan | what portal and proxier are to do about it |
 //!
 //! # Invariants
 //!

@@ -1,5 +1,8 @@
 //! The rules that lib.rs's page states about the source itself.
 
+mod circles;
+mod names;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
